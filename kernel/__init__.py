@@ -1,0 +1,1 @@
+"""The kernel: contracts, settings, data and the run; it names no task, metric or tokenizer."""

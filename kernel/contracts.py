@@ -1,0 +1,270 @@
+"""The contracts of the five plugin kinds and the data that passes between them.
+
+A plugin is a dataclass: its fields are its options, each with a default and a docstring under it, and each is a key of
+a scene file. `deepgen check` imports plugins without torch, so a plugin imports torch inside its methods.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+
+    from .pretrained import Pretrained
+    from .training import Run
+
+Problem = Literal["regression", "single_label_classification", "multi_label_classification", "text"]
+"""What a model answers with: numbers, one class of several, any of several classes, or text."""
+
+Batch = dict[str, Any]
+"""Field name → tensor [rows, …] on the rank's device; a string field is a list of str."""
+
+State = dict[str, "np.ndarray"]
+"""What a metric keeps: arrays whose first axis is rows, so that ranks can be joined and put in row order."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of features as a processor yields it."""
+
+    name: str
+    dtype: Literal["int64", "float32", "string"]
+    shape: Literal["scalar", "fixed", "ragged"] = "scalar"
+    padding: Literal["pad_token", "pad_token_type"] | int = 0
+    """For ragged fields: the tokenizer's own id, or a number (-100 for labels that carry no loss)."""
+    mask: str | None = None
+    """For ragged fields: also give the batch a 0/1 mask of the real positions under this name."""
+    side: Literal["tokenizer", "right"] = "tokenizer"
+    """For ragged fields: pad on the tokenizer's own side, or always right."""
+    length: bool = False
+    """For ragged fields: its length decides which rows share a batch (the sum where several fields say so)."""
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A value that a processor cannot read."""
+
+    row: int
+    """Index within the batch given to `process`."""
+    column: str
+    value: str
+    reason: str
+    """What would be right, such as `is not a whole number`."""
+
+
+class BadRows(Exception):  # noqa: N818 - it is no failure of the program
+    """Raised by a processor with every row of the batch that it cannot read; the kernel applies `bad_rows`."""
+
+    def __init__(self, rows: Sequence[BadRow]) -> None:
+        super().__init__(f"{len(rows)} bad rows")
+        self.rows = rows
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of the labels before the model is built."""
+
+    field: Field
+    size: int
+    """Classes for whole numbers (largest + 1), values a row for fixed lists, 1 for plain numbers."""
+    names: tuple[str, ...] = ()
+    """Class names in index order, where the processor knows them."""
+
+
+@dataclass
+class Predictions:
+    """A model's answers for some rows, on the CPU."""
+
+    rows: np.ndarray
+    """[rows] int64: row numbers in the input."""
+    problem: Problem
+    scores: np.ndarray | None = None
+    """[rows, classes] float32 raw logits; [rows, 1] in regression."""
+    texts: list[list[str]] | None = None
+    """The generated texts of each row, best first."""
+    labels: np.ndarray | None = None
+    """[rows] int64 or float32, or [rows, classes] float32."""
+    references: list[str] | None = None
+    """The true text of each row."""
+    class_names: tuple[str, ...] = ()
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The columns of `result_header`, for the outputter."""
+
+
+@dataclass
+class Loss:
+    """A loss as a sum and what it is a sum over, so that averages are exact over ranks and accumulation."""
+
+    total: torch.Tensor
+    """Scalar, with its gradient."""
+    count: int
+    """Rows or tokens; the same number that `Model.count` gives for the batch."""
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    """`scores` ([rows, classes] tensor) where the same forward pass gave them."""
+
+
+class Plugin(ABC):
+    """What all kinds share. `kind` and `name` are set when the class is registered."""
+
+    kind: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+
+
+class Processor(Plugin):
+    """Turns columns of text into features, a batch of rows at a time.
+
+        @processor("length")
+        @dataclass
+        class Length(Processor):
+            \"\"\"Number of characters of a column.\"\"\"
+
+            def fields(self) -> tuple[Field, ...]:
+                return (Field(self.output, "int64"),)
+
+            def process(self, columns):
+                return {self.output: pc.cast(pc.utf8_length(columns[0]), "int64")}
+    """
+
+    kind = "processor"
+    columns_in: ClassVar[tuple[int, int]] = (1, 1)
+    """The least and the most input columns."""
+
+    inputs: tuple[str, ...] = ()
+    output: str = ""
+    pretrained: Pretrained | None = None
+
+    def bind(self, inputs: Sequence[str], output: str, pretrained: Pretrained | None = None) -> None:
+        """Tells the processor its columns, its output name and where the tokenizer is, from the header item."""
+        self.inputs, self.output, self.pretrained = tuple(inputs), output, pretrained
+
+    @abstractmethod
+    def fields(self) -> tuple[Field, ...]:
+        """The fields that `process` yields, known from options and header alone, without a tokenizer."""
+
+    @abstractmethod
+    def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
+        """Maps string arrays, one an input column, to one array a field (lists for ragged and fixed fields).
+
+        A field may be left out when the tokenizer does not have it (`token_type_ids`).
+
+        Raises:
+            BadRows: naming every row that cannot be read.
+        """
+
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in index order, where this processor makes labels from names."""
+        return ()
+
+
+class Model(Plugin):
+    """A task: builds the torch module, gives the loss of a batch and predicts."""
+
+    kind = "model"
+    needs: ClassVar[tuple[str, ...]] = ("input_ids",)
+    """Fields without which it cannot predict."""
+    needs_to_train: ClassVar[tuple[str, ...]] = ("labels",)
+
+    @abstractmethod
+    def problem(self, labels: Field | None) -> Problem:
+        """What it answers with, decided from the declared type of the labels (None: not declared here).
+
+        Raises:
+            SceneError: these labels cannot be learned by this task.
+        """
+
+    @abstractmethod
+    def build(self, pretrained: Pretrained, labels: Labels | None) -> torch.nn.Module:
+        """The module with its weights. `labels` is None when there is no training data: use the saved config."""
+
+    @abstractmethod
+    def count(self, batch: Batch) -> int:
+        """What the loss of the batch is divided by: rows or label tokens. Looks at labels only, runs nothing."""
+
+    @abstractmethod
+    def loss(self, module: torch.nn.Module, batch: Batch) -> Loss:
+        """One forward pass through `module` (called, never reached into: it may be partitioned over ranks)."""
+
+    @abstractmethod
+    def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
+        """`{"scores": tensor [rows, classes]}` or `{"texts": list[list[str]]}`."""
+
+    def references(self, batch: Batch) -> list[str] | None:
+        """The true text of each row, for models that answer with text."""
+        return None
+
+    def generation_settings(self) -> Mapping[str, Any]:
+        """The generation settings that the user set, to be saved with the model folder."""
+        return {}
+
+
+class Metric(Plugin):
+    """A score over all rows, exact over any number of ranks.
+
+        @metric("acc")
+        @dataclass
+        class Accuracy(Metric):
+            \"\"\"Share of rows whose class is right.\"\"\"
+
+            fits = frozenset({"single_label_classification"})
+
+            def update(self, predictions):
+                return {"hit": predictions.scores.argmax(-1) == predictions.labels}
+
+            def compute(self, state):
+                return {"acc": float(state["hit"].mean())}
+    """
+
+    kind = "metric"
+    fits: ClassVar[frozenset[Problem]] = frozenset()
+    """The problems it can score."""
+    higher_is_better: ClassVar[bool] = True
+
+    @abstractmethod
+    def keys(self) -> tuple[str, ...]:
+        """The score names `compute` yields, the main one first; per-class keys may follow at run time."""
+
+    @abstractmethod
+    def update(self, predictions: Predictions) -> State:
+        """What is to be kept of some rows: arrays whose first axis is those rows."""
+
+    def merge(self, states: Sequence[State]) -> State:
+        """Joins the states of batches and ranks. The kernel puts the rows in input order before `compute`."""
+        import numpy as np
+
+        return {key: np.concatenate([state[key] for state in states]) for key in states[0]} if states else {}
+
+    @abstractmethod
+    def compute(self, state: State, class_names: Sequence[str] = ()) -> dict[str, float]:
+        """Scores by key; `nan` where a score is not defined (said in the docstring). Empty state: no rows."""
+
+
+class Outputter(Plugin):
+    """How a row of the result file is written. The kernel writes aside, merges ranks in row order and renames."""
+
+    kind = "outputter"
+    fits: ClassVar[frozenset[Problem]] = frozenset()
+    extension: ClassVar[str] = ".txt"
+
+    @abstractmethod
+    def columns(self, problem: Problem, result_columns: Sequence[str]) -> tuple[str, ...]:
+        """The names of the columns of the file, for the record and the docs."""
+
+    @abstractmethod
+    def format(self, predictions: Predictions) -> list[str]:
+        """One string a row: one or several whole lines, each ending in a newline."""
+
+
+class Trainer(Plugin):
+    """The training loop. `common` is the one loop; others subclass it and override its hooks."""
+
+    kind = "trainer"
+
+    @abstractmethod
+    def train(self, run: Run) -> None:
+        """Trains `run.engine` on `run.train_data` to the end, or until `run.stop` asks for an end."""

@@ -1,0 +1,218 @@
+"""Finds a plugin by kind and name, and imports it on first use: in the tree, by entry point, or from `--plugin FILE`.
+
+    @metric("acc")
+    @dataclass
+    class Accuracy(Metric): ...
+
+In the tree, `plugins/metrics/acc.py` is found by its file name; elsewhere an entry point `metric.acc` of the group
+`deepgen.plugins` names the class, and a file given by `--plugin` may hold any number of plugins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .contracts import Metric, Model, Outputter, Plugin, Processor, Trainer
+from .errors import PluginError, did_you_mean
+
+KINDS: dict[str, type[Plugin]] = {
+    "processor": Processor,
+    "model": Model,
+    "metric": Metric,
+    "outputter": Outputter,
+    "trainer": Trainer,
+}
+GROUP = "deepgen.plugins"
+PluginClass = TypeVar("PluginClass", bound="type[Any]")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plugin class and where it came from."""
+
+    plugin: type[Plugin]
+    source: str
+    """`in the tree`, `entry point NAME of DISTRIBUTION`, or the file of `--plugin`."""
+    version: str
+
+
+_registered: dict[tuple[str, str], type[Plugin]] = {}
+_from_files: dict[tuple[str, str], Path] = {}
+
+
+def _decorator(kind: str, name: str) -> Callable[[PluginClass], PluginClass]:
+    def register(plugin: PluginClass) -> PluginClass:
+        if not issubclass(plugin, KINDS[kind]):
+            raise PluginError(f"@{kind}('{name}') stands on {plugin.__qualname__}, which is no {KINDS[kind].__name__}")
+        known = _registered.get((kind, name))
+        if known is not None and (known.__module__, known.__qualname__) != (plugin.__module__, plugin.__qualname__):
+            raise PluginError(f"{kind} '{name}' is registered twice: in {_file(known)} and in {_file(plugin)}")
+        plugin.name = name
+        _registered[kind, name] = plugin
+        return plugin
+
+    return register
+
+
+def processor(name: str) -> Callable[[PluginClass], PluginClass]:
+    """Registers a Processor under a name."""
+    return _decorator("processor", name)
+
+
+def model(name: str) -> Callable[[PluginClass], PluginClass]:
+    """Registers a Model under the name of its task."""
+    return _decorator("model", name)
+
+
+def metric(name: str) -> Callable[[PluginClass], PluginClass]:
+    """Registers a Metric under a name."""
+    return _decorator("metric", name)
+
+
+def outputter(name: str) -> Callable[[PluginClass], PluginClass]:
+    """Registers an Outputter under a name."""
+    return _decorator("outputter", name)
+
+
+def trainer(name: str) -> Callable[[PluginClass], PluginClass]:
+    """Registers a Trainer under a name."""
+    return _decorator("trainer", name)
+
+
+def load_file(path: str) -> None:
+    """Imports a file of `--plugin`, once; the plugins in it are known from then on.
+
+    Raises:
+        PluginError: no such file, an error while it was imported, or no plugin in it.
+    """
+    file = Path(path).resolve()
+    if file in _from_files.values():
+        return
+    if not file.is_file():
+        raise PluginError(f"--plugin {path}: no such file")
+    name = f"deepgen_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"--plugin {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    before = set(_registered)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(name, None)
+        if isinstance(error, PluginError):
+            raise
+        raise PluginError(f"--plugin {path} cannot be imported: {_blame(error, file)}") from error
+    added = set(_registered) - before
+    if not added:
+        raise PluginError(f"--plugin {path} registers no plugin; decorate a class with @processor('name') or the like")
+    for key in added:
+        _from_files[key] = file
+        if (spot := _in_tree(*key)) is not None:
+            raise PluginError(f"{key[0]} '{key[1]}' is registered twice: in {spot} and in {file}")
+
+
+@cache
+def find(kind: str, name: str) -> Found:
+    """The plugin of that kind and name.
+
+    Raises:
+        PluginError: unknown (with the nearest name), registered twice (with both places), or broken (with the cause).
+    """
+    places: list[tuple[str, Callable[[], None]]] = []
+    if (spot := _in_tree(kind, name)) is not None:
+        places.append((str(spot), lambda: _import(kind, name)))
+    for point in _entry_points(kind, name):
+        places.append((f"entry point {point.name} = {point.value}", _loader(kind, name, point)))
+    if (kind, name) in _from_files:
+        places.append((str(_from_files[kind, name]), lambda: None))
+    if not places:
+        known = names(kind)
+        near = did_you_mean(name, known)
+        raise PluginError(f"no {kind} is called '{name}'{near or '; there are ' + ', '.join(sorted(known))}")
+    if len(places) > 1:
+        raise PluginError(f"{kind} '{name}' is registered twice: in {places[0][0]} and in {places[1][0]}")
+    place, load = places[0]
+    try:
+        load()
+    except PluginError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{kind} '{name}' cannot be imported: {_blame(error, Path(place))}") from error
+    if (kind, name) not in _registered:
+        raise PluginError(f"{place} registers no {kind} called '{name}'; decorate its class with @{kind}('{name}')")
+    plugin = _registered[kind, name]
+    return Found(plugin, "in the tree" if spot is not None else place, _version(plugin))
+
+
+def names(kind: str) -> set[str]:
+    """The names of all plugins of a kind, without importing them."""
+    folder = importlib.import_module(f"..plugins.{kind}s", __package__)
+    found = {module.name for module in pkgutil.iter_modules(folder.__path__)}
+    found |= {point.name.removeprefix(f"{kind}.") for point in _entry_points(kind)}
+    return found | {name for known_kind, name in _from_files if known_kind == kind}
+
+
+def _in_tree(kind: str, name: str) -> Path | None:
+    spec = None
+    if name.isidentifier():
+        spec = importlib.util.find_spec(f"..plugins.{kind}s.{name}", __package__)
+    return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+def _import(kind: str, name: str) -> None:
+    importlib.import_module(f"..plugins.{kind}s.{name}", __package__)
+
+
+def _loader(kind: str, name: str, point: EntryPoint) -> Callable[[], None]:
+    def load() -> None:
+        plugin = point.load()
+        _decorator(kind, name)(plugin)
+
+    return load
+
+
+def _entry_points(kind: str, name: str | None = None) -> Iterable[EntryPoint]:
+    wanted = f"{kind}." if name is None else f"{kind}.{name}"
+    found = entry_points(group=GROUP)
+    return [point for point in found if point.name == wanted or (name is None and point.name.startswith(wanted))]
+
+
+def _file(plugin: type) -> str:
+    module = sys.modules.get(plugin.__module__)
+    return getattr(module, "__file__", None) or plugin.__module__
+
+
+def _blame(error: BaseException, file: Path) -> str:
+    """The error and the deepest line of that file on its way."""
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename) == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+    return f"{type(error).__name__}: {error}" + (f" ({file}:{line})" if line else "")
+
+
+def _version(plugin: type) -> str:
+    """The version of the distribution that holds the plugin; of a single file, the start of its hash."""
+    from importlib.metadata import packages_distributions, version
+
+    top = plugin.__module__.partition(".")[0]
+    if plugin.__module__.startswith("deepgen."):
+        return version("deepgen")
+    if (owners := packages_distributions().get(top)) is not None:
+        return version(owners[0])
+    return hashlib.sha256(Path(_file(plugin)).read_bytes()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""The plugins that ship with DeepGen; the registry finds them by kind and name."""

@@ -1,0 +1,1 @@
+"""Metrics: one score a file, exact over any number of ranks."""

@@ -1,0 +1,1 @@
+"""Outputters: how a row of the result file is written; one format a file."""

@@ -1,0 +1,1 @@
+"""Processors: input columns in, model features out; one a file."""
