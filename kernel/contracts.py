@@ -119,16 +119,16 @@ class Plugin(ABC):
 class Processor(Plugin):
     """Turns columns of text into features, a batch of rows at a time.
 
-        @processor("length")
-        @dataclass
-        class Length(Processor):
-            \"\"\"Number of characters of a column.\"\"\"
+    @processor("length")
+    @dataclass
+    class Length(Processor):
+        \"\"\"Number of characters of a column.\"\"\"
 
-            def fields(self) -> tuple[Field, ...]:
-                return (Field(self.output, "int64"),)
+        def fields(self) -> tuple[Field, ...]:
+            return (Field(self.output, "int64"),)
 
-            def process(self, columns):
-                return {self.output: pc.cast(pc.utf8_length(columns[0]), "int64")}
+        def process(self, columns):
+            return {self.output: pc.cast(pc.utf8_length(columns[0]), "int64")}
     """
 
     kind = "processor"
@@ -206,18 +206,18 @@ class Model(Plugin):
 class Metric(Plugin):
     """A score over all rows, exact over any number of ranks.
 
-        @metric("acc")
-        @dataclass
-        class Accuracy(Metric):
-            \"\"\"Share of rows whose class is right.\"\"\"
+    @metric("acc")
+    @dataclass
+    class Accuracy(Metric):
+        \"\"\"Share of rows whose class is right.\"\"\"
 
-            fits = frozenset({"single_label_classification"})
+        fits = frozenset({"single_label_classification"})
 
-            def update(self, predictions):
-                return {"hit": predictions.scores.argmax(-1) == predictions.labels}
+        def update(self, predictions):
+            return {"hit": predictions.scores.argmax(-1) == predictions.labels}
 
-            def compute(self, state):
-                return {"acc": float(state["hit"].mean())}
+        def compute(self, state):
+            return {"acc": float(state["hit"].mean())}
     """
 
     kind = "metric"

@@ -52,7 +52,9 @@ def parse_items(header: Sequence[str], columns: Sequence[str], setting: str) -> 
     for text in (item.strip() for item in header):
         parts = [part.strip() for part in text.split(":")]
         if not all(parts):
-            raise SceneError(f"{setting}: '{text}' has an empty part; write column, processor:column or processor:column:output")
+            raise SceneError(
+                f"{setting}: '{text}' has an empty part; write column, processor:column or processor:column:output"
+            )
         if len(parts) == 1:
             item = Item(text, "basic", (parts[0],), parts[0])
         elif len(parts) == 2:
@@ -69,7 +71,9 @@ def parse_items(header: Sequence[str], columns: Sequence[str], setting: str) -> 
                 )
         for other in items:
             if other.output == item.output:
-                raise SceneError(f"{setting}: '{other.text}' and '{text}' both give '{item.output}'; the last part must differ")
+                raise SceneError(
+                    f"{setting}: '{other.text}' and '{text}' both give '{item.output}'; the last part must differ"
+                )
         items.append(item)
     return tuple(items)
 

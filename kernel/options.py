@@ -217,7 +217,16 @@ def _parse_one(kind: Any, raw: Raw) -> Any:
         raise ValueError
     text = raw.strip()
     if kind is bool:
-        words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+        words = {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "off": False,
+            "0": False,
+        }
         if text.lower() not in words:
             raise ValueError
         return words[text.lower()]

@@ -143,7 +143,9 @@ class Scene:
             if not least <= len(item.inputs) <= most:
                 wanted = f"{least}" if least == most else f"{least} to {most}"
                 where = self.where(self._header_setting(split, "model_header"))
-                raise SceneError(f"{where}: '{item.text}' gives {len(item.inputs)} columns to {item.processor}, which takes {wanted}")
+                raise SceneError(
+                    f"{where}: '{item.text}' gives {len(item.inputs)} columns to {item.processor}, which takes {wanted}"
+                )
             processor.bind(item.inputs, item.output, pretrained)
             bound.append(processor)
         return bound
@@ -198,7 +200,9 @@ def resolve(
     if left:
         _refuse(left[0], {**declared, **declared_by_plugins})
     if (unset := values["task"]).value == "":
-        raise SceneError(f"{path or 'the command line'} names no task; say which model is to be trained, as in 'task: seq2label'")
+        raise SceneError(
+            f"{path or 'the command line'} names no task; say which model is to be trained, as in 'task: seq2label'"
+        )
     assert unset is not None
     return Scene(path.stem if path else "scene", path, values, notes)
 
@@ -238,7 +242,9 @@ def _plugin_options(values: Mapping[str, Value], kernel: Mapping[str, Option]) -
             raise type(error)(f"{place}{error}") from error
         for option in options_of(plugin, f"{kind} {name}"):
             if option.name in kernel:
-                raise PluginError(f"{kind} '{name}' declares option '{option.name}', which is a setting of the kernel; rename it")
+                raise PluginError(
+                    f"{kind} '{name}' declares option '{option.name}', which is a setting of the kernel; rename it"
+                )
             known = seen.get(option.name)
             if known is not None and (known.type, known.default) != (option.type, option.default):
                 raise PluginError(
@@ -306,5 +312,7 @@ def _refuse(item: Given, declared: Mapping[str, Option]) -> None:
             except PluginError:
                 continue
             if any(item.name in (option.name, *option.aliases) for option in options):
-                raise SceneError(f"{item.where}: {item.name} is an option of {kind} '{name}', which this scene does not use")
+                raise SceneError(
+                    f"{item.where}: {item.name} is an option of {kind} '{name}', which this scene does not use"
+                )
     raise SceneError(f"{item.where}: no setting is called '{item.name}'{near or '; `deepgen run --help` lists them'}")
