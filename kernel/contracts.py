@@ -198,6 +198,10 @@ class Model(Plugin):
         """The true text of each row, for models that answer with text."""
         return None
 
+    def class_names(self, module: torch.nn.Module) -> tuple[str, ...]:
+        """Names of the classes in index order, as the saved module knows them; empty where there are none."""
+        return ()
+
     def generation_settings(self) -> Mapping[str, Any]:
         """The generation settings that the user set, to be saved with the model folder."""
         return {}
