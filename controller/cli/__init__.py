@@ -1,0 +1,68 @@
+"""The `deepgen` command: one file a subcommand, imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from ...kernel.errors import DeepgenError, UserError, did_you_mean
+
+COMMANDS = {
+    "run": "train, evaluate and predict what a scene says",
+    "predict": "predict a file with the model folder of a finished run",
+    "check": "show each setting and where it came from; refuse a scene that cannot run",
+    "plugins": "list the plugins, or show the options of one",
+    "scenes": "list the scenes",
+    "ui": "open the MLflow page of the runs",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code: 0; 1 when a run failed; 2 for a user's mistake; 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except DeepgenError as error:
+        print(f"deepgen: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone; the interpreter must not try to flush to it again.
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"deepgen {version('deepgen')}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        near = did_you_mean(name, COMMANDS)
+        raise UserError(f"no command is called '{name}'{near or '; there are ' + ', '.join(COMMANDS)}")
+    command = importlib.import_module(f".{name}", __name__)
+    if "-h" in rest or "--help" in rest:
+        print(command.help_text([word for word in rest if word not in ("-h", "--help")]))
+        return 0
+    code: int = command.main(rest)
+    return code
+
+
+def _help() -> str:
+    lines = [f"  {name:<9}{summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: deepgen COMMAND …",
+            "",
+            *lines,
+            "",
+            "`deepgen COMMAND --help` tells more; `deepgen run --help` lists all settings.",
+        ]
+    )
