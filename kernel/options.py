@@ -1,10 +1,13 @@
-"""Declared options: the dataclass fields of the kernel's settings and of plugins, with type, default, help and aliases."""
+"""Declared options: the dataclass fields of the kernel's settings and of plugins, with type, default and help."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import inspect
+import itertools
+import math
 import textwrap
 import types
 import typing
@@ -17,6 +20,8 @@ from .errors import PluginError, did_you_mean
 
 Raw = str | None | Sequence[Any] | Mapping[str, Any]
 """A value as it was written: the text of a scalar, or a list or mapping of such."""
+
+_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,11 @@ class Range:
 
 
 class InputPath:
-    """Marks a path that is read: in a scene file it is relative to that file, on the command line to the working folder."""
+    """Marks a path that is read: relative to its scene file, or on the command line to the working folder."""
+
+
+class InputModel(InputPath):
+    """Marks a model: such a path where there is one, else a name (a hub id), which is left as it is."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Option:
     aliases: tuple[str, ...] = ()
     range: Range | None = None
     is_path: bool = False
+    is_model: bool = False
 
     @property
     def kind(self) -> str:
@@ -109,7 +119,8 @@ def options_of(owner: type, declared_by: str) -> tuple[Option, ...]:
                 declared_by=declared_by,
                 aliases=tuple(name for mark in marks if isinstance(mark, Alias) for name in mark.names),
                 range=next((mark for mark in marks if isinstance(mark, Range)), None),
-                is_path=InputPath in marks,
+                is_path=InputPath in marks or InputModel in marks,
+                is_model=InputModel in marks,
             )
         )
     return tuple(found)
@@ -134,7 +145,7 @@ def _field_docs(owner: type) -> dict[str, str]:
         return {}
     body = typing.cast(ast.ClassDef, tree.body[0]).body
     docs = {}
-    for statement, following in zip(body, body[1:], strict=False):
+    for statement, following in itertools.pairwise(body):
         if (
             isinstance(statement, ast.AnnAssign)
             and isinstance(statement.target, ast.Name)
@@ -187,6 +198,8 @@ def _parse(kind: Any, raw: Raw, is_path: bool) -> Any:
             continue
         try:
             return _parse_one(part, raw)
+        except _Reason:
+            raise
         except ValueError:
             continue
     wanted = _words(kind, is_path)
@@ -199,15 +212,20 @@ def _parse_one(kind: Any, raw: Raw) -> Any:
         items = raw.split(",") if isinstance(raw, str) else raw
         if isinstance(items, Mapping) or items is None:
             raise ValueError
+        if any(isinstance(item, Mapping) for item in items):
+            raise _Reason("has a mapping in its list; leave out the space after the colon, as in 'basic:text'")
         element = typing.get_args(kind)[0]
         cleaned = (item.strip() if isinstance(item, str) else item for item in items)
-        return tuple(_parse_one(element, item) for item in cleaned if item != "")
+        return tuple(_parse_one(element, item) for item in cleaned) if items != [""] else ()
     if typing.get_origin(kind) is dict or kind is dict:
-        if isinstance(raw, Mapping):
-            return dict(raw)
-        if isinstance(raw, str):
-            return _mapping_from_text(raw)
-        raise ValueError
+        pairs = _mapping_from_text(raw) if isinstance(raw, str) and ":" in raw else raw
+        if not isinstance(pairs, Mapping):
+            raise ValueError
+        if typing.get_args(kind)[1:] == (str,):
+            if not all(isinstance(value, str) for value in pairs.values()):
+                raise _Reason("has something else than text as a value; each key of the mapping has one value")
+            return dict(pairs)
+        return {key: _typed(value) for key, value in pairs.items()}
     if not isinstance(raw, str):
         raise ValueError
     if _literals(kind):
@@ -217,36 +235,48 @@ def _parse_one(kind: Any, raw: Raw) -> Any:
         raise ValueError
     text = raw.strip()
     if kind is bool:
-        words = {
-            "true": True,
-            "yes": True,
-            "on": True,
-            "1": True,
-            "false": False,
-            "no": False,
-            "off": False,
-            "0": False,
-        }
-        if text.lower() not in words:
+        if text.lower() not in _TRUTH:
             raise ValueError
-        return words[text.lower()]
+        return _TRUTH[text.lower()]
     if kind is int:
         return int(text)
     if kind is float:
-        return float(text)
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     if kind is str:
         return raw
     raise ValueError
+
+
+def _typed(raw: Raw) -> Any:
+    """A value inside a mapping whose keys declare no types: number, true, false or null where it reads as one."""
+    if isinstance(raw, Mapping):
+        return {key: _typed(value) for key, value in raw.items()}
+    if not isinstance(raw, str):
+        return raw if raw is None else [_typed(item) for item in raw]
+    words = {"true": True, "false": False, "null": None, "~": None}
+    if raw.strip().lower() in words:
+        return words[raw.strip().lower()]
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(raw)
+    return raw
+
+
+class _Reason(ValueError):
+    """What is wrong with a value of the right kind."""
 
 
 def _mapping_from_text(raw: str) -> dict[str, str]:
     """`a:1,b:2` as a mapping; the last colon of an item divides it."""
     pairs: dict[str, str] = {}
     for item in raw.split(","):
-        key, colon, value = item.rpartition(":")
-        if not colon or not key.strip():
-            raise ValueError
-        if key.strip() in pairs:
-            raise ValueError
-        pairs[key.strip()] = value.strip()
+        key, colon, value = (part.strip() for part in item.rpartition(":"))
+        if not colon or not key:
+            raise _Reason(f"has '{item}', which is no pair; write name:value pairs divided by commas")
+        if key in pairs:
+            raise _Reason(f"has '{key}' twice; keep one of them")
+        pairs[key] = value
     return pairs

@@ -106,21 +106,29 @@ def load_file(path: str) -> None:
         raise PluginError(f"--plugin {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    before = set(_registered)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        sys.modules.pop(name, None)
+        _forget(name)
         if isinstance(error, PluginError):
             raise
         raise PluginError(f"--plugin {path} cannot be imported: {_blame(error, file)}") from error
-    added = set(_registered) - before
+    added = [key for key, plugin in _registered.items() if plugin.__module__ == name]
     if not added:
+        _forget(name)
         raise PluginError(f"--plugin {path} registers no plugin; decorate a class with @processor('name') or the like")
-    for key in added:
-        _from_files[key] = file
-        if (spot := _in_tree(*key)) is not None:
-            raise PluginError(f"{key[0]} '{key[1]}' is registered twice: in {spot} and in {file}")
+    for kind, plugin_name in added:
+        if (spot := _in_tree(kind, plugin_name)) is not None:
+            _forget(name)
+            raise PluginError(f"{kind} '{plugin_name}' is registered twice: in {spot} and in {file}")
+    _from_files.update((key, file) for key in added)
+
+
+def _forget(module: str) -> None:
+    """Takes back what a file registered before it was refused."""
+    sys.modules.pop(module, None)
+    for key in [key for key, plugin in _registered.items() if plugin.__module__ == module]:
+        del _registered[key]
 
 
 @cache
@@ -203,7 +211,8 @@ def _blame(error: BaseException, file: Path) -> str:
         trace = trace.tb_next
     if isinstance(error, SyntaxError):
         line = error.lineno
-    return f"{type(error).__name__}: {error}" + (f" ({file}:{line})" if line else "")
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}" + (f" ({file}:{line})" if line else "")
 
 
 def _version(plugin: type) -> str:

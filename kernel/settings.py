@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
-from .options import Raw
-from .scene import Scene, resolve
+from .record import SCENE_FILE
+from .resolve import resolve
+from .scene import Scene
 
 _OWNERS = (
     ("scene", "SceneSettings"),
@@ -34,6 +36,16 @@ def _kernel() -> tuple[type, ...]:
 KERNEL: tuple[type, ...] = _kernel()
 
 
-def load(reference: str | None, tokens: Sequence[str], *, defaults: Mapping[str, Raw] | None = None) -> Scene:
-    """The scene of a name or path with `--name value` tokens over it; see `scene.resolve`."""
-    return resolve(reference, tokens, KERNEL, defaults=defaults)
+def load(reference: str | None, tokens: Sequence[str]) -> Scene:
+    """The scene of a name, a path or a model folder, with `--name value` tokens over it; see `resolve.resolve`.
+
+    A model folder predicts: its scene gives the headers and options, the folder itself is the model.
+    """
+    if reference is None or not (Path(reference) / SCENE_FILE).is_file():
+        return resolve(reference, tokens, KERNEL)
+    folder = Path(reference).resolve()
+    overrides = {"model": str(folder), "do_train": "false", "do_eval": "false", "do_predict": "true"}
+    overrides |= {"output_dir": None, "result_file": None, "tracking": "false"}
+    scene = resolve(str(folder / SCENE_FILE), tokens, KERNEL, overrides=overrides)
+    scene.name += "-predict"
+    return scene

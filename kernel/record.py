@@ -1,0 +1,61 @@
+"""The resolved scene as a file: every value with its origin as a comment, and loadable as a scene again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .scene import Scene, Value
+
+SCENE_FILE = "scene.yaml"
+"""Its name in a run folder and in a model folder."""
+
+
+def write_resolved(scene: Scene, path: Path) -> None:
+    """Writes the resolved scene aside and renames it to `path`."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_text(resolved_text(scene), encoding="utf-8")
+    aside.replace(path)
+
+
+def resolved_text(scene: Scene) -> str:
+    """The resolved scene as YAML; settings that were set come first."""
+    lines = [f"# Scene {scene.name} as it was resolved: each setting with its value and where that was given."]
+    values = [value for value in scene.values.values() if value.option.name != "name"]
+    lines.append(_line("name", scene.name, ""))
+    lines += [_line(value.option.name, value.value, str(value.origin)) for value in values if value.is_set]
+    lines += ["", "# Defaults:"]
+    lines += [_line(value.option.name, value.value, "") for value in values if not value.is_set]
+    return "\n".join(lines) + "\n"
+
+
+def text_of(value: Value) -> str:
+    """A value as one writes it on the command line; mappings as JSON."""
+    return plain(value.value)
+
+
+def plain(value: Any) -> str:
+    """A value as one writes it on the command line; mappings as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple | list):
+        return ",".join(plain(item) for item in value)
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _line(name: str, value: Any, origin: str) -> str:
+    body = yaml.safe_dump(
+        list(value) if isinstance(value, tuple) else value,
+        default_flow_style=True,
+        allow_unicode=True,
+        width=10**9,
+    )
+    body = body.removesuffix("...\n").strip()
+    return f"{name}: {body}" + (f"  # {origin}" if origin else "")

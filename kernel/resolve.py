@@ -1,0 +1,170 @@
+"""Resolves a scene: each setting gets its value, from the command line, the scene file or its declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from . import registry, retired
+from .errors import PluginError, SceneError, did_you_mean
+from .options import Option, Raw, options_of
+from .scene import SPLITS, Origin, Scene, Value
+from .sources import Given, read_scene_file, read_tokens, shown_path
+
+
+def resolve(
+    reference: str | None,
+    tokens: Sequence[str],
+    kernel: Sequence[type],
+    *,
+    overrides: Mapping[str, Raw] | None = None,
+) -> Scene:
+    """The scene of a name or path, with `--name value` tokens over it.
+
+    Args:
+        reference: a scene's name (a file of scenes/) or path; None for settings from the command line alone.
+        tokens: the command line after the scene.
+        kernel: the dataclasses of the kernel's own settings.
+        overrides: values over those of the file and under those of the command line; a model folder brings them.
+
+    Raises:
+        SceneError: a missing file, an unknown setting or a value of the wrong type.
+        PluginError: a plugin that is unknown or cannot be imported.
+    """
+    path, given, notes = read_scene_file(reference) if reference is not None else (None, [], [])
+    given += [Given(name, raw, "model folder") for name, raw in (overrides or {}).items()]
+    given += read_tokens(tokens)
+    declared = {option.name: option for owner in kernel for option in options_of(owner, "kernel")}
+    values = {name: Value(option, option.default, Origin("default")) for name, option in declared.items()}
+    rest = _take(given, declared, values)
+    for file in values["plugin"].value:
+        registry.load_file(file)
+    if not values["task"].value:
+        known = ", ".join(sorted(registry.names("model")))
+        place = shown_path(path) if path else "the command line"
+        raise SceneError(f"{place} names no task; say which model is to be trained, as in 'task: NAME' ({known})")
+    plugins = dict(_plugin_options(values, declared))
+    values.update({name: Value(option, option.default, Origin("default")) for name, option in plugins.items()})
+    everything = {**declared, **plugins}
+    rest = retired.leave_out(rest, everything, notes)
+    for item in _take(_expand_max_length(rest, plugins, notes), plugins, values):
+        _refuse(item, everything)
+    name = values["name"].value or (path.stem if path else "scene")
+    return Scene(name, path, values, notes)
+
+
+def _take(given: Sequence[Given], declared: Mapping[str, Option], values: dict[str, Value]) -> list[Given]:
+    """Puts what is declared into `values` (a later one wins) and returns the rest."""
+    names = {alias: option for option in declared.values() for alias in (option.name, *option.aliases)}
+    rest = []
+    taken: dict[tuple[str, str], Given] = {}
+    for item in given:
+        option = names.get(item.name)
+        if option is None:
+            rest.append(item)
+            continue
+        earlier = taken.setdefault((option.name, item.kind), item)
+        if earlier.name != item.name and earlier.raw != item.raw:
+            raise SceneError(
+                f"{item.place} is another word for {earlier.name}, which is set to {earlier.shown}; keep one of them"
+            )
+        try:
+            value = option.parse(item.raw)
+        except ValueError as error:
+            reason = f"has no value; it takes a {option.kind}" if item.bare else f"= {item.shown} {error}"
+            raise SceneError(f"{item.place} {reason}") from None
+        if option.is_path and value is not None:
+            value = item.resolve(value)
+        values[option.name] = Value(option, value, Origin(item.kind, item.file, item.line))
+    return rest
+
+
+def _plugin_options(values: Mapping[str, Value], kernel: Mapping[str, Option]) -> Iterator[tuple[str, Option]]:
+    """The options of every plugin that the scene names.
+
+    A plugin that is missing is reported where it is named. One setting has one meaning: two plugins of a scene may
+    declare the same option only with the same type and default, and none may take a name of the kernel.
+    """
+    seen: dict[str, Option] = {}
+    for kind, name, setting in _named_plugins(values):
+        try:
+            plugin = registry.find(kind, name).plugin
+        except PluginError as error:
+            origin = values[setting].origin
+            place = "" if origin.kind == "default" else f"{origin}: {setting}: "
+            raise type(error)(f"{place}{error}") from error
+        for option in options_of(plugin, f"{kind} {name}"):
+            if option.name in kernel:
+                raise PluginError(
+                    f"{kind} '{name}' declares option '{option.name}', which is a setting of the kernel; rename it"
+                )
+            known = seen.get(option.name)
+            if known is not None and (known.type, known.default) != (option.type, option.default):
+                raise PluginError(
+                    f"{known.declared_by} and {option.declared_by} both declare '{option.name}', "
+                    "with another type or default; they must agree, or one of them be renamed"
+                )
+            if known is None:
+                seen[option.name] = option
+                yield option.name, option
+
+
+def _named_plugins(values: Mapping[str, Value]) -> Iterator[tuple[str, str, str]]:
+    """(kind, name, setting) of every plugin that the settings name."""
+    if values["task"].value:
+        yield "model", values["task"].value, "task"
+    yield "trainer", values["trainer"].value, "trainer"
+    for name in values["eval_metrics"].value:
+        if name != "eval_loss":
+            yield "metric", name.partition(":")[0], "eval_metrics"
+    if values["output_type"].value:
+        yield "outputter", values["output_type"].value, "output_type"
+    else:
+        yield "outputter", "score", "output_type"
+        yield "outputter", "generation", "output_type"
+    for split in SPLITS:
+        setting = f"{split}_model_header"
+        for text in values[setting].value:
+            parts = text.split(":")
+            yield "processor", parts[0].strip() if len(parts) > 1 else "basic", setting
+
+
+def _expand_max_length(given: Sequence[Given], declared: Mapping[str, Option], notes: list[str]) -> list[Given]:
+    """The original's `max_length` meant the cut of targets and the length of generation: it becomes the two."""
+    meanings = [name for name in ("target_max_length", "max_new_tokens") if name in declared]
+    expanded: list[Given] = []
+    set_themselves = {item.name: item for item in given}
+    for item in given:
+        if item.name != "max_length":
+            expanded.append(item)
+            continue
+        if not meanings:
+            raise SceneError(
+                f"{item.place} means target_max_length and max_new_tokens, and this scene has neither; "
+                "the cut of the input is source_max_length"
+            )
+        for name in meanings:
+            other = set_themselves.get(name)
+            if other is not None and other.raw != item.raw:
+                raise SceneError(
+                    f"{item.place} = {item.shown} is another word for {name}, which is set to "
+                    f"{other.shown}; keep one of them"
+                )
+            expanded.append(replace(item, name=name))
+        notes.append(f"{item.place} is read as {' and '.join(meanings)}")
+    return expanded
+
+
+def _refuse(item: Given, declared: Mapping[str, Option]) -> None:
+    """Says why a setting is not known: a typo, or an option of a plugin that the scene does not use."""
+    names = [alias for option in declared.values() for alias in (option.name, *option.aliases)]
+    near = did_you_mean(item.name, [*names, "max_length"])
+    for kind in registry.KINDS:
+        for name in sorted(registry.names(kind)):
+            try:
+                options = options_of(registry.find(kind, name).plugin, f"{kind} {name}")
+            except PluginError:
+                continue
+            if any(item.name in (option.name, *option.aliases) for option in options):
+                raise SceneError(f"{item.place} is an option of {kind} '{name}', which this scene does not use")
+    raise SceneError(f"{item.where}: no setting is called '{item.name}'{near or '; `deepgen run --help` lists them'}")
