@@ -1,0 +1,333 @@
+"""The voice of a run on the terminal: one live line where it is a terminal, plain lines now and then where it is not.
+
+It reads the event stream and nothing else. Permanent lines stay above the live one: the header, what was prepared,
+the scores of each evaluation, what was saved, notices, and the summary.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from deepgen.v1.event_pb2 import Event
+
+PLAIN_SECONDS = (2.0, 30.0)
+"""Between two plain lines of a stage: at least the first; one at each 10 %; after the second, one anyway."""
+
+_LABEL = 10
+_LEAST_BAR, _MOST_BAR = 6, 30
+_BOLD, _DIM, _RED, _GREEN, _YELLOW = 1, 2, 31, 32, 33
+_ENDS = {
+    Event.Finished.SUCCEEDED: ("done", _GREEN),
+    Event.Finished.FAILED: ("failed", _RED),
+    Event.Finished.INTERRUPTED: ("stopped", _YELLOW),
+}
+
+
+class Terminal:
+    """Shows events on a file: `events.subscribe(Terminal(file))`.
+
+    `file` is where rank 0 may speak. A file that goes away (a closed terminal) silences it and never ends the run.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = _Lasting(file)
+        self._live = file.isatty() and os.environ.get("TERM") != "dumb"
+        self._coloured = self._live and not os.environ.get("NO_COLOR")
+        self._bar: Any = None
+        self._stages: dict[str, _Stage] = {}
+        self._scores: list[Event.Scored] = []
+        self._results: list[tuple[str, str]] = []
+        self._output_dir = ""
+
+    def __call__(self, event: Event) -> None:
+        """Shows one event."""
+        match event.WhichOneof("body"):
+            case "started":
+                self._started(event.started)
+            case "stage":
+                self._stage(event.stage)
+            case "progress":
+                self._progress(event.progress)
+            case "scored":
+                self._scored(event.scored)
+            case "saved" if event.saved.what == Event.Saved.MODEL:
+                self._results.append(("model", event.saved.path))
+            case "saved":
+                self._line("saved", self._paint(self._short(event.saved.path), _DIM))
+            case "notice":
+                self._notice(event.notice)
+            case "predicted":
+                self._results.append(("result", f"{event.predicted.path}  ({event.predicted.rows:,} rows)"))
+            case "finished":
+                self._finished(event.finished)
+
+    def recorded(self, where: str) -> None:
+        """A last line under the summary: where the record of the run is, as the tracker says it."""
+        self._line("  MLflow", where)
+
+    def _started(self, event: Event.Started) -> None:
+        self._output_dir = event.output_dir
+        about = [event.parameters.get("task", ""), f"{event.ranks} rank{'s' * (event.ranks != 1)}"]
+        about += [event.device, event.dtype, f"ZeRO {event.zero_stage}" if event.zero_stage else ""]
+        about += [f"goes on from step {event.resumed_step:,}" if event.resumed_step else ""]
+        self._line("DeepGen", self._paint(event.scene, _BOLD) + "  " + ", ".join(filter(None, about)))
+        width = max((len(f"{data.rows:,} rows") for data in event.data_sets), default=0)
+        for data in event.data_sets:
+            rows = f"{f'{data.rows:,} rows' if data.rows else '':>{width}}"
+            bad = f"  {data.bad_rows:,} bad rows left out" if data.bad_rows else ""
+            self._line(f"  {data.split}", f"{rows}  {self._paint(data.path, _DIM)}{bad}")
+        self._line("  output", self._paint(event.output_dir, _DIM))
+
+    def _stage(self, event: Event.Stage) -> None:
+        stage = self._stages[event.name] = _Stage(event.name, event.total, event.unit, event.detail)
+        if self._live:
+            self._draw(stage)
+        elif event.name != "eval":
+            self._line(event.name, "  ".join(filter(None, [event.detail, stage.amount(event.total)])) or "...")
+
+    def _progress(self, event: Event.Progress) -> None:
+        stage = self._stages.setdefault(event.stage, _Stage(event.stage, event.total))
+        stage.take(event)
+        if self._live:
+            self._draw(stage)
+        elif stage.is_due() and event.stage != "eval":
+            share = f"{stage.share:.0%}" if stage.total else stage.amount(stage.done)
+            self._line(stage.name, "  ".join([share, *(fact.strip() for _, fact in stage.facts())]))
+        if stage.total and stage.done >= stage.total and not stage.ended:
+            stage.ended = True
+            if stage.name in ("features", "train", "predict"):
+                speed = f"{_count(stage.last.rows_per_second)} rows/s" if stage.seconds > 0.1 else ""
+                time_taken = f"{stage.amount(stage.done)} in {_clock(stage.seconds)}"
+                self._line(stage.name, "  ".join(filter(None, [stage.detail, time_taken, speed])))
+
+    def _scored(self, event: Event.Scored) -> None:
+        self._scores.append(event)
+        place = f"step {event.step:,}" if event.step else event.split
+        place += f"  epoch {event.epoch:.2f}" if event.epoch else ""
+        scores = [f"{_plain(name)} {_number(event.scores[name])}" for name in _ordered(event.scores)]
+        room = self._width() - _LABEL - len(place) - 2
+        for index, line in enumerate(_fill([*scores, "best"] if event.best else scores, room)):
+            if event.best and line.endswith("best"):
+                line = line.removesuffix("best") + self._paint("best", _GREEN)
+            self._line("eval" if index == 0 else "", f"{place if index == 0 else '':<{len(place)}}  {line}")
+
+    def _notice(self, event: Event.Notice) -> None:
+        warning = event.level == Event.Notice.WARNING
+        label = self._paint("warning", _YELLOW) if warning else "note"
+        text = " ".join(event.text.split())
+        lines = textwrap.wrap(text, self._width() - _LABEL, break_long_words=False, break_on_hyphens=False)
+        for index, line in enumerate(lines if self._live else [text]):
+            self._line(label if index == 0 else "", line)
+
+    def _finished(self, event: Event.Finished) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        word, colour = _ENDS.get(event.state, ("ended", _RED))
+        message = " ".join(event.message.split())
+        self._line("")
+        self._line(self._paint(word, colour), f"in {_clock(event.seconds)}" + (f"  {message}" if message else ""))
+        for index, line in enumerate(self._table()):
+            self._line("  scores" if index == 0 else "", line)
+        for name, text in self._results:
+            self._line(f"  {name}", text)
+
+    def _table(self) -> Iterator[str]:
+        """The scores of the last evaluation, one a line, and beside them the best ones where those came earlier."""
+        if not self._scores:
+            return
+        last = self._scores[-1]
+        best = next((event for event in reversed(self._scores) if event.best), last)
+        names = _ordered({*best.scores, *last.scores})
+        width = max((len(_plain(name)) for name in names), default=0)
+        columns = [last] if best.step == last.step else [best, last]
+        heads = [f"{'best' if event is best else 'last'}, step {event.step:,}" for event in columns]
+        if len(columns) > 1:
+            yield " " * width + "".join(f"  {head:>16}" for head in heads)
+        for name in names:
+            cells = [_number(event.scores[name]) if name in event.scores else "" for event in columns]
+            yield f"{_plain(name):<{width}}" + "".join(f"  {cell:>{16 if len(columns) > 1 else 0}}" for cell in cells)
+
+    def _draw(self, stage: _Stage) -> None:
+        """Redraws the live line; facts that do not fit into the width are left out, the least needed first."""
+        width = self._width() - 1
+        head = f"{stage.name:<{_LABEL}}"
+        tail = f"{stage.share:>4.0%}" if stage.total else stage.detail or "..."
+        facts = stage.facts()
+        least = len(head) + len(tail) + (_LEAST_BAR + 1 if stage.total else 0)
+        while facts and least + sum(len(fact) + 2 for _, fact in facts) > width:
+            facts.remove(min(facts))
+        tail += "".join(f"  {fact}" for _, fact in facts)
+        bar = max(_LEAST_BAR, min(_MOST_BAR, width - len(head) - len(tail) - 1))
+        if self._bar is None:
+            self._bar = _new_bar(self._file)
+        self._bar.ncols = width
+        self._bar.total = stage.total or None
+        self._bar.n = stage.done
+        self._bar.bar_format = (
+            head + (f"{{bar:{bar}}} " if stage.total else "") + tail.replace("{", "(").replace("}", ")")
+        )
+        self._bar.refresh()
+
+    def _line(self, label: str, text: str = "") -> None:
+        """Writes a permanent line, above the live one."""
+        if self._bar is not None:
+            self._bar.clear()
+        gap = " " * (_LABEL - len(label)) if not label.startswith("\x1b") else " " * (_LABEL - len(label) + 9)
+        self._file.write(f"{label}{gap}{text}".rstrip() + "\n")
+        self._file.flush()
+        if self._bar is not None:
+            self._bar.refresh()
+
+    def _paint(self, text: str, colour: int) -> str:
+        return f"\x1b[{colour:02}m{text}\x1b[0m" if self._coloured and text else text
+
+    def _short(self, path: str) -> str:
+        """A path of the run folder, as seen from it."""
+        return (
+            os.path.relpath(path, self._output_dir) if self._output_dir and path.startswith(self._output_dir) else path
+        )
+
+    def _width(self) -> int:
+        return max(40, self._file.columns()) if self._live else 100
+
+
+@dataclass
+class _Stage:
+    """What is known of a stage."""
+
+    name: str
+    total: int = 0
+    unit: str = ""
+    detail: str = ""
+    done: int = 0
+    ended: bool = False
+    begin: float = field(default_factory=time.monotonic)
+    last: Event.Progress = field(default_factory=Event.Progress)
+    values: dict[str, float] = field(default_factory=dict)
+    shown: tuple[float, int] = (0.0, 0)
+    """When the last plain line was, and at which tenth."""
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begin
+
+    def amount(self, number: int) -> str:
+        unit = self.unit or ("steps" if self.name == "train" else "rows")
+        return f"{number:,} {unit}" if number else ""
+
+    def take(self, event: Event.Progress) -> None:
+        self.done, self.total, self.last = event.done, event.total or self.total, event
+        self.values.update(event.values)
+
+    def is_due(self) -> bool:
+        """Whether it is time for a plain line."""
+        now, tenth = self.seconds, int(self.share * 10)
+        since = now - self.shown[0]
+        if since < PLAIN_SECONDS[0] or (tenth == self.shown[1] and since < PLAIN_SECONDS[1]):
+            return False
+        self.shown = (now, tenth)
+        return True
+
+    def facts(self) -> list[tuple[int, str]]:
+        """(how much it is needed, text) from left to right; padded, so that the line does not jump."""
+        total = f"{self.total:,}"
+        facts = [(9, f"{self.done:>{len(total)},}/{total}" if self.total else self.amount(self.done))]
+        if self.last.epoch:
+            facts.append((4, f"epoch {self.last.epoch:.2f}"))
+        for name, needed, shown in (("loss", 7, "loss"), ("learning_rate", 2, "lr"), ("grad_norm", 0, "grad")):
+            if name in self.values:
+                facts.append((needed, f"{shown} {_number(self.values[name])}"))
+        if self.last.rows_per_second:
+            facts.append((5, f"{_count(self.last.rows_per_second):>5} rows/s"))
+        if self.last.tokens_per_second:
+            facts.append((3, f"{_count(self.last.tokens_per_second):>5} tokens/s"))
+        if self.last.seconds_left and not self.ended:
+            facts.append((8, f"{_clock(self.last.seconds_left):>5} left"))
+        return [fact for fact in facts if fact[1]]
+
+
+class _Lasting:
+    """A text file that swallows what is written once the terminal behind it is gone."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file: TextIO | None = file
+        self.encoding = file.encoding or "utf-8"
+
+    def write(self, text: str) -> None:
+        try:
+            if self._file is not None:
+                self._file.write(text.encode(self.encoding, "replace").decode(self.encoding))
+        except (OSError, ValueError):
+            self._file = None
+
+    def flush(self) -> None:
+        try:
+            if self._file is not None:
+                self._file.flush()
+        except (OSError, ValueError):
+            self._file = None
+
+    def columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._file.fileno()).columns if self._file is not None else 80
+        except (OSError, ValueError):
+            return 80
+
+
+def _new_bar(file: _Lasting) -> Any:
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0  # no thread of its own: the events come often enough
+    return tqdm(file=file, leave=False, bar_format="")
+
+
+def _fill(pieces: Sequence[str], width: int) -> list[str]:
+    """Pieces, two blanks apart, in as few lines of that width as they need."""
+    lines = [""]
+    for piece in pieces:
+        longer = f"{lines[-1]}  {piece}" if lines[-1] else piece
+        if len(longer) > width and lines[-1]:
+            lines.append(piece)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """By name, the loss last (the wire keeps no order)."""
+    return sorted(names, key=lambda name: (_plain(name) == "loss", name))
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("eval_")
+
+
+def _number(value: float) -> str:
+    """Four digits after the point for everyday numbers, an exponent for very small and very large ones."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 or value != value else f"{value:.1e}"
+
+
+def _count(value: float) -> str:
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.1f}{unit}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _clock(seconds: float) -> str:
+    """1:02:03, 2:03 or, under ten seconds, 4.5 s."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
