@@ -1,0 +1,237 @@
+"""The result file: each rank spools its rows, rank 0 merges them in row order and publishes the file by rename."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+from .contracts import Outputter, Predictions
+from .errors import PluginError, RunError, SceneError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+RUN_FOLDER = frozenset({"scene.yaml", "events.jsonl", "metrics.json", "rejects.tsv", "log", "checkpoints", "model"})
+"""Names in the run folder that a result file cannot take."""
+BLOCK = 4096
+"""Rows that are read and written at once in a merge."""
+
+
+@dataclass(frozen=True)
+class ResultSettings:
+    """What the result file holds and where it is."""
+
+    result_header: tuple[str, ...] = ()
+    """Columns of the input that each result row opens with, divided by commas."""
+    result_file: str | None = None
+    """Name of the result file in output_dir; by default predict.txt, or predict with the outputter's own ending."""
+    keep_rank_files: bool = False
+    """Also leave what each rank predicted, as RESULT_FILE_0, RESULT_FILE_1 and so on, in row order."""
+
+    def path(self, output_dir: Path, outputter: Outputter, where: str = "result_file") -> Path:
+        """Where the result file is.
+
+        Raises:
+            SceneError: `result_file` is no plain name, or one that the run folder needs for itself.
+        """
+        name = f"predict{outputter.extension}" if self.result_file is None else self.result_file
+        if name != Path(name).name or name.startswith("."):
+            raise SceneError(f"{where} = '{name}' is not a plain file name; the file is written to output_dir")
+        if name in RUN_FOLDER:
+            raise SceneError(
+                f"{where} = '{name}' is a name that the run folder needs; choose another, such as predict.txt"
+            )
+        return output_dir / name
+
+
+class ResultFile:
+    """One result file, written by all ranks: `open`, `write` any number of times, then `commit` or `abort`.
+
+    As a context manager it opens, and aborts unless `commit` was reached. Nothing is seen under the final name before
+    `commit`; texts never gather in memory, only 16 bytes a row do.
+    """
+
+    def __init__(
+        self, path: Path, outputter: Outputter, rank: int, ranks: int, *, keep_rank_files: bool = False
+    ) -> None:
+        self.path = path
+        self.outputter = outputter
+        self.rank = rank
+        self.ranks = ranks
+        self.keep_rank_files = keep_rank_files
+        self._spool: IO[bytes] | None = None
+        self._rows: list[np.ndarray] = []
+        self._lengths: list[np.ndarray] = []
+
+    def __enter__(self) -> ResultFile:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    def open(self) -> None:
+        """Makes this rank's spool; one left behind by a run that died is overwritten."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._spool = self._spool_path(self.rank).open("wb")
+        self._rows, self._lengths = [], []
+
+    def write(self, predictions: Predictions) -> None:
+        """Formats some rows and appends them to the spool.
+
+        Raises:
+            PluginError: the outputter did not give whole lines for each row.
+        """
+        import numpy as np
+
+        assert self._spool is not None, "the result file is open"
+        if not len(predictions.rows):
+            return
+        blocks = self.outputter.format(predictions)
+        if len(blocks) != len(predictions.rows):
+            raise PluginError(
+                f"outputter '{self.outputter.name}' gave {len(blocks)} strings for {len(predictions.rows)} rows; "
+                "one a row is right"
+            )
+        encoded = [block.encode() for block in blocks]
+        if not all(block.endswith(b"\n") for block in encoded):
+            raise PluginError(f"outputter '{self.outputter.name}' gave a row that does not end in a newline")
+        self._spool.write(b"".join(encoded))
+        self._rows.append(np.array(predictions.rows, dtype=np.int64))
+        self._lengths.append(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
+
+    def commit(
+        self,
+        gather: Callable[[Any], Sequence[Any] | None],
+        barrier: Callable[[], None],
+        expected: np.ndarray | None = None,
+    ) -> None:
+        """Merges the ranks' rows in row order and publishes the file; every rank calls it.
+
+        Args:
+            gather: gives rank 0 a list of what each rank passed.
+            barrier: returns when every rank has called it.
+            expected: the row numbers that must be there, in any order; None to check only that none is doubled.
+
+        Raises:
+            RunError: a row is missing, doubled or not expected, or another rank's spool is not to be seen from rank 0.
+        """
+        import numpy as np
+
+        assert self._spool is not None, "the result file is open"
+        self._spool.close()
+        empty = np.zeros(0, dtype=np.int64)
+        rows, lengths = np.concatenate([empty, *self._rows]), np.concatenate([empty, *self._lengths])
+        self._rows, self._lengths = [], []
+        gathered = gather((rows, lengths))
+        if self.rank == 0:
+            assert gathered is not None, "rank 0 is given what was gathered"
+            check_rows(np.concatenate([rows for rows, _ in gathered]), expected)
+            self._publish(self.path, [self._spool_path(rank) for rank in range(self.ranks)], gathered)
+        barrier()
+        if self.keep_rank_files:
+            self._publish(self._rank_path(self.rank), [self._spool_path(self.rank)], [(rows, lengths)])
+        self._spool = None
+        self._spool_path(self.rank).unlink(missing_ok=True)
+        if self.rank == 0:  # what a run with more ranks left before this one
+            self._remove(f".{self.path.name}.", ".spool", self.ranks)
+            if self.keep_rank_files:
+                self._remove(f"{self.path.name}_", "", self.ranks)
+
+    def abort(self) -> None:
+        """Leaves nothing behind, rank 0 not even the spools of ranks that were killed; no effect after a commit."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+            self._spool_path(self.rank).unlink(missing_ok=True)
+            if self.rank == 0:
+                self._remove(f".{self.path.name}.", ".spool", 0)
+
+    def _spool_path(self, rank: int) -> Path:
+        return self.path.with_name(f".{self.path.name}.{rank}.spool")
+
+    def _rank_path(self, rank: int) -> Path:
+        return self.path.with_name(f"{self.path.name}_{rank}")
+
+    def _publish(self, path: Path, spools: list[Path], indices: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Writes the rows of all spools in row order aside, then gives the file its name."""
+        aside = path.with_name(f".{path.name}.tmp")
+        try:
+            with aside.open("wb") as file:
+                for block in _in_row_order(spools, indices):
+                    file.write(block)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def _remove(self, before: str, after: str, least: int) -> None:
+        """Removes the files beside the result named BEFORE, a rank number of at least `least`, AFTER."""
+        for path in self.path.parent.iterdir():
+            if path.name.startswith(before) and path.name.endswith(after):
+                number = path.name[len(before) : len(path.name) - len(after)]
+                if number.isdigit() and int(number) >= least:
+                    path.unlink(missing_ok=True)
+
+
+def check_rows(rows: np.ndarray, expected: np.ndarray | None) -> None:
+    """Every row once, and only those expected.
+
+    Raises:
+        RunError: it is not so; the message gives the first such row and how many there are.
+    """
+    import numpy as np
+
+    found, times = np.unique(rows, return_counts=True)
+    wrong = {"predicted more than once": found[times > 1]}
+    if expected is not None:
+        wrong["missing"] = np.setdiff1d(expected, found)
+        wrong["not of the input"] = np.setdiff1d(found, expected)
+    for what, which in wrong.items():
+        if len(which):
+            more = f" and {len(which) - 1} more" if len(which) > 1 else ""
+            raise RunError(f"the result file is not written: row {which[0]}{more} {what}")
+
+
+def _in_row_order(spools: list[Path], indices: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[bytes]:
+    """The bytes of the rows of all spools in row order, some thousand rows at a time."""
+    import numpy as np
+
+    order = np.argsort(np.concatenate([rows for rows, _ in indices]), kind="stable")
+    lengths = np.concatenate([length for _, length in indices])
+    starts = np.concatenate([np.cumsum(length) - length for _, length in indices])
+    ranks = np.repeat(np.arange(len(indices)), [len(rows) for rows, _ in indices])
+    with ExitStack() as stack:
+        maps = [_mapped(spool, int(of.sum()), stack) for spool, (_, of) in zip(spools, indices, strict=True)]
+        for first in range(0, len(order), BLOCK):
+            some = order[first : first + BLOCK]
+            begin = starts[some]
+            pieces = zip(ranks[some].tolist(), begin.tolist(), (begin + lengths[some]).tolist(), strict=True)
+            yield b"".join([maps[rank][start:end] for rank, start, end in pieces])
+
+
+def _mapped(spool: Path, size: int, stack: ExitStack) -> mmap.mmap | bytes:
+    """The spool as memory until `stack` is left."""
+    try:
+        found = spool.stat().st_size
+    except FileNotFoundError:
+        raise RunError(
+            f"{spool} of another rank is not there; output_dir must be on a disk that all hosts of the run share"
+        ) from None
+    if found != size:
+        raise RunError(
+            f"{spool} holds {found} bytes where its rank wrote {size}; is another run using this output_dir?"
+        )
+    if size == 0:
+        return b""  # no file of no bytes can be mapped
+    with spool.open("rb") as file:
+        return stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
