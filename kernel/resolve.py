@@ -74,7 +74,7 @@ def _take(given: Sequence[Given], declared: Mapping[str, Option], values: dict[s
             reason = f"has no value; it takes a {option.kind}" if item.bare else f"= {item.shown} {error}"
             raise SceneError(f"{item.place} {reason}") from None
         if option.is_path and value is not None:
-            value = item.resolve(value)
+            value = item.resolve(value, is_model=option.is_model)
         values[option.name] = Value(option, value, Origin(item.kind, item.file, item.line))
     return rest
 
