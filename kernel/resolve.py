@@ -86,7 +86,7 @@ def _plugin_options(values: Mapping[str, Value], kernel: Mapping[str, Option]) -
     declare the same option only with the same type and default, and none may take a name of the kernel.
     """
     seen: dict[str, Option] = {}
-    for kind, name, setting in _named_plugins(values):
+    for kind, name, setting in named_plugins(values):
         try:
             plugin = registry.find(kind, name).plugin
         except PluginError as error:
@@ -109,7 +109,7 @@ def _plugin_options(values: Mapping[str, Value], kernel: Mapping[str, Option]) -
                 yield option.name, option
 
 
-def _named_plugins(values: Mapping[str, Value]) -> Iterator[tuple[str, str, str]]:
+def named_plugins(values: Mapping[str, Value]) -> Iterator[tuple[str, str, str]]:
     """(kind, name, setting) of every plugin that the settings name."""
     if values["task"].value:
         yield "model", values["task"].value, "task"

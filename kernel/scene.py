@@ -126,12 +126,12 @@ class Scene:
 
     def columns(self, split: Split) -> tuple[str, ...]:
         """The column names of a split's file."""
-        setting = self._header_setting(split, "header")
+        setting = self.header_setting(split, "header")
         return header.parse_columns(self.values[setting].value, self.where(setting))
 
     def items(self, split: Split) -> tuple[header.Item, ...]:
         """The model header of a split, parsed and with every column known."""
-        setting = self._header_setting(split, "model_header")
+        setting = self.header_setting(split, "model_header")
         return header.parse_items(self.values[setting].value, self.columns(split), self.where(setting))
 
     def processors(self, split: Split, pretrained: Pretrained | None = None) -> list[Processor]:
@@ -142,7 +142,7 @@ class Scene:
             least, most = processor.columns_in
             if not least <= len(item.inputs) <= most:
                 wanted = f"{least}" if least == most else f"{least} to {most}"
-                where = self.where(self._header_setting(split, "model_header"))
+                where = self.where(self.header_setting(split, "model_header"))
                 raise SceneError(
                     f"{where}: '{item.text}' gives {len(item.inputs)} columns to {item.processor}, which takes {wanted}"
                 )
@@ -150,7 +150,7 @@ class Scene:
             bound.append(processor)
         return bound
 
-    def _header_setting(self, split: Split, kind: str) -> str:
+    def header_setting(self, split: Split, kind: str) -> str:
         """The setting that holds a split's header: its own, or the one it falls back to."""
         for name in {"train": ("train",), "eval": ("eval", "train"), "predict": ("predict", "eval", "train")}[split]:
             if self.values[f"{name}_{kind}"].value:

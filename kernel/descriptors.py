@@ -1,0 +1,104 @@
+"""Plugins and scenes as protobuf messages: the listing, the help and the reference pages are made from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepgen.v1 import plugin_pb2, scene_pb2
+
+from . import registry
+from .contracts import Field, Metric, Model, Outputter, Plugin, Processor
+from .errors import UserError
+from .options import Option, options_of
+from .record import plain
+from .resolve import named_plugins
+from .scene import Scene
+
+_ORIGINS = {
+    "default": scene_pb2.Origin.DEFAULT,
+    "scene file": scene_pb2.Origin.SCENE_FILE,
+    "command line": scene_pb2.Origin.COMMAND_LINE,
+    "model folder": scene_pb2.Origin.MODEL_FOLDER,
+}
+
+
+def describe(found: registry.Found) -> plugin_pb2.PluginDescriptor:
+    """What a plugin says of itself."""
+    plugin = found.plugin
+    inputs, outputs = _fields(plugin)
+    return plugin_pb2.PluginDescriptor(
+        kind=plugin_pb2.PluginDescriptor.Kind.Value(plugin.kind.upper()),
+        name=plugin.name,
+        version=found.version,
+        summary=summary(plugin),
+        options=[option_message(option) for option in options_of(plugin, f"{plugin.kind} {plugin.name}")],
+        inputs=[_field(field) for field in inputs],
+        outputs=[_field(field) for field in outputs],
+        source=found.source,
+    )
+
+
+def describe_scene(scene: Scene) -> scene_pb2.Scene:
+    """A resolved scene with the origin of each value."""
+    settings = [
+        scene_pb2.Setting(
+            name=value.option.name,
+            value=plain(value.value),
+            origin=scene_pb2.Origin(kind=_ORIGINS[value.origin.kind], file=value.origin.file, line=value.origin.line),
+            declared_by=value.option.declared_by,
+        )
+        for value in scene.values.values()
+    ]
+    plugins = []
+    for kind, name in dict.fromkeys((kind, name) for kind, name, _ in named_plugins(scene.values)):
+        found = registry.find(kind, name)
+        plugins.append(scene_pb2.PluginReference(kind=kind, name=name, version=found.version, source=found.source))
+    return scene_pb2.Scene(name=scene.name, path=str(scene.path or ""), settings=settings, plugins=plugins)
+
+
+def option_message(option: Option) -> plugin_pb2.Option:
+    """One declared option."""
+    return plugin_pb2.Option(
+        name=option.name,
+        type=option.kind,
+        default=plain(option.default),
+        has_default=True,
+        choices=option.choices,
+        help=option.help,
+        aliases=option.aliases,
+    )
+
+
+def summary(plugin: type[Plugin]) -> str:
+    """The first line of a plugin's docstring."""
+    return (plugin.__doc__ or "").strip().split("\n")[0]
+
+
+def _fields(plugin: type[Plugin]) -> tuple[list[Field], list[Field]]:
+    """What a plugin reads and yields with its default options, as far as that is known without data."""
+    made: Any = plugin
+    try:
+        made = plugin()
+        if isinstance(made, Processor):
+            columns = tuple(f"column{number + 1}" for number in range(made.columns_in[1]))
+            made.bind(columns, "output")
+            return [Field(column, "string") for column in columns], list(made.fields())
+        if isinstance(made, Model):
+            return [Field(name, "int64") for name in (*made.needs, *made.needs_to_train)], []
+        if isinstance(made, Metric):
+            return [], [Field(key, "float32") for key in made.keys()]  # noqa: SIM118 - a method of its own
+        if isinstance(made, Outputter):
+            columns = made.columns(sorted(made.fits)[0], ())
+            return [], [Field(column, "string") for column in columns]
+    except UserError:  # it cannot be made without options
+        return [], []
+    return [], []
+
+
+def _field(field: Field) -> plugin_pb2.Field:
+    return plugin_pb2.Field(
+        name=field.name,
+        dtype=field.dtype,
+        shape=plugin_pb2.Field.Shape.Value(field.shape.upper()),
+        padding=str(field.padding) if field.shape == "ragged" else "",
+    )
