@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from . import registry, retired
 from .errors import PluginError, SceneError, did_you_mean
-from .options import Option, Raw, options_of
+from .options import Option, options_of
+from .parsing import Raw
 from .scene import SPLITS, Origin, Scene, Value
 from .sources import Given, read_scene_file, read_tokens, shown_path
 

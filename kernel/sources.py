@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from .errors import SceneError, did_you_mean
-from .options import Raw
+from .parsing import Raw
 
 _MODEL_NAME = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?")
 SCENES = Path(__file__).resolve().parent.parent / "scenes"
