@@ -1,0 +1,395 @@
+"""THE file that knows DeepSpeed: joins the ranks, trains step by step, saves, loads and talks between ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from .deepspeed_config import read_config, training_config
+from .errors import RunError, SceneError
+from .options import InputPath
+
+if TYPE_CHECKING:
+    import torch
+
+    from .batches import MicroBatch
+    from .contracts import Batch, Loss
+    from .training import Optimization
+
+TAG = "engine"
+"""The name DeepSpeed gives its part of a checkpoint."""
+TIMEOUT = timedelta(hours=12)
+"""How long ranks wait for each other; one may prepare features alone for long. A rank that dies is noticed at once."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How DeepSpeed trains."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """What the ranks share: 0 nothing, 1 optimizer states, 2 also gradients, 3 also weights."""
+    bf16: Literal["auto"] | bool = "auto"
+    """Compute in bfloat16, with float32 master weights; auto: where the CPU or GPU has bfloat16 arithmetic."""
+    fp16: bool = False
+    """Compute in float16 with loss scaling; for GPUs without bfloat16."""
+    offload_optimizer: Literal["none", "cpu", "nvme"] = "none"
+    """Keep optimizer states in the host's memory (zero_stage 1 to 3) or on NVMe (zero_stage 3); for GPUs."""
+    offload_param: Literal["none", "cpu", "nvme"] = "none"
+    """Keep weights there too (zero_stage 3); for GPUs."""
+    nvme_path: Annotated[str | None, InputPath] = None
+    """The folder on NVMe for offloading."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third slower."""
+    deepspeed: Annotated[dict[str, Any] | str | None, InputPath] = None
+    """A DeepSpeed configuration of your own, a mapping or a JSON file; `"auto"` values are filled from the settings."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step gave. Reading the loss or the norm as a float waits for the device."""
+
+    loss: torch.Tensor
+    """Mean over the global batch: sum of losses / sum of counts over all ranks and micro batches."""
+    grad_norm: torch.Tensor | float | None
+    learning_rate: float
+    rows: int
+    """In the global batch, as are the tokens."""
+    tokens: int
+    stop: bool
+    """Some rank was asked to stop; the same on every rank."""
+
+
+@dataclass
+class Engine:
+    """This rank's place among the ranks, and the model on its device."""
+
+    settings: EngineSettings
+    rank: int
+    ranks: int
+    local_rank: int
+    device: torch.device
+    dtype: torch.dtype
+    config: dict[str, Any] = field(default_factory=dict)
+    """What DeepSpeed was given, once `prepare` has run."""
+    _module: torch.nn.Module | None = None
+    _engine: Any = None
+    _clip: float = 0.0
+
+    @classmethod
+    def start(cls, settings: EngineSettings) -> Engine:
+        """Joins the ranks: through the launcher's environment, our own rendezvous file, or alone.
+
+        Raises:
+            SceneError: settings that exclude each other or that this machine cannot do.
+        """
+        import torch
+
+        config = read_config(settings.deepspeed)
+        rank, ranks = int(os.environ.setdefault("RANK", "0")), int(os.environ.setdefault("WORLD_SIZE", "1"))
+        local_rank = int(os.environ.setdefault("LOCAL_RANK", str(rank)))
+        on_gpu = torch.cuda.is_available()
+        if on_gpu:
+            torch.cuda.set_device(local_rank % torch.cuda.device_count())
+        else:
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+            if "OMP_NUM_THREADS" not in os.environ:
+                here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or ranks)
+                torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
+        device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+        dtype = _dtype(settings, config, on_gpu)
+        if not torch.distributed.is_initialized():
+            _join(rank, ranks, "cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        return cls(settings, rank, ranks, local_rank, device, dtype, config)
+
+    @property
+    def zero_stage(self) -> int:
+        """The stage in force: that of the user's own configuration, or the setting."""
+        stage = self.config.get("zero_optimization", {}).get("stage", "auto")
+        return self.settings.zero_stage if stage == "auto" else int(stage)
+
+    def prepare(
+        self,
+        module: torch.nn.Module,
+        optimization: Optimization,
+        *,
+        total_steps: int,
+        per_device: int,
+        accumulation: int,
+        new_parameters: frozenset[str] = frozenset(),
+    ) -> None:
+        """Hands the module to DeepSpeed for training; from here on all ranks hold rank 0's weights.
+
+        Args:
+            module: on the CPU or the device, float32.
+            optimization: learning rates, decay and schedule.
+            total_steps: optimizer steps that the schedule spans.
+            per_device: rows in a micro batch of one rank.
+            accumulation: micro batches a step.
+            new_parameters: names that learn at `head_learning_rate`.
+        """
+        if self.settings.gradient_checkpointing:
+            _checkpoint_gradients(module)
+        deepspeed = _deepspeed()
+        self.config = training_config(
+            self.settings,
+            optimization,
+            dtype=str(self.dtype).removeprefix("torch."),
+            ranks=self.ranks,
+            per_device=per_device,
+            accumulation=accumulation,
+            total_steps=total_steps,
+        )
+        groups = optimization.groups(module, new_parameters)
+        own_optimizer = "optimizer" in self.config
+        self._engine, *_ = deepspeed.initialize(
+            model=module,
+            config=self.config,
+            model_parameters=groups if own_optimizer else None,
+            optimizer=None if own_optimizer else self._optimizer(groups, optimization),
+            lr_scheduler=None
+            if "scheduler" in self.config
+            else lambda optimizer: optimization.scheduler(optimizer, total_steps),
+        )
+        self._module = module
+        self._clip = 0.0 if self.dtype.itemsize == 2 or self.zero_stage else optimization.max_grad_norm
+        if self.zero_stage == 3 and self.ranks > 1 and hasattr(module, "generate"):
+            # Weights are gathered by all ranks together, so all must generate until the slowest has ended.
+            generate: Callable[..., Any] = module.generate
+            module.__dict__["generate"] = lambda *args, **kwargs: generate(*args, **{"synced_gpus": True, **kwargs})
+
+    def place(self, module: torch.nn.Module) -> None:
+        """Takes the module for evaluation and prediction only."""
+        self._module = module.to(device=self.device, dtype=self.dtype).eval()
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The model for evaluation and generation; its weights may be partitioned: call it, never reach into it."""
+        if self._module is None:
+            raise RunError("the engine has no model yet")
+        return self._module
+
+    def train_step(
+        self,
+        micro_batches: Sequence[MicroBatch],
+        loss: Callable[[torch.nn.Module, Batch], Loss],
+        count: Callable[[Batch], int],
+        stop: bool = False,
+    ) -> StepResult:
+        """One optimizer step over the global batch, whose loss is sum / count over all ranks and micro batches.
+
+        Counts are known from the labels alone, so they are summed over the ranks before the first forward pass and each
+        micro batch can be weighted exactly. DeepSpeed averages gradients over the ranks, hence the factor `ranks`.
+        """
+        import torch
+
+        full = [micro for micro in micro_batches if micro.rows]
+        mine = [sum(count(micro.batch) for micro in full), sum(m.rows for m in full), sum(m.tokens for m in full), stop]
+        counted, rows, tokens, stopping = self.all_reduce([float(number) for number in mine])
+        weight = self.ranks / counted if counted else 0.0
+        rate = float(self._engine.get_lr()[0])
+        total = torch.zeros((), device=self.device)
+        norm: Any = None
+        for position, micro in enumerate(micro_batches):
+            result = loss(self._engine, self.to_device(micro.batch))
+            self._engine.backward(result.total * (weight if micro.rows else 0.0), scale_wrt_gas=False)
+            if micro.rows:
+                total += result.total.detach().float()
+            if self.zero_stage == 0 and self.dtype == torch.float32 and position == len(micro_batches) - 1:
+                # DeepSpeed clips here itself, but keeps the norm to itself.
+                norm = torch.nn.utils.clip_grad_norm_(self._engine.module.parameters(), self._clip or float("inf"))
+            self._engine.step()
+        if self.ranks > 1:
+            torch.distributed.all_reduce(total)
+        mean = total / counted if counted else total
+        norm = self._engine.get_global_grad_norm() if norm is None else norm
+        return StepResult(mean, norm, rate, int(rows), int(tokens), bool(stopping))
+
+    def to_device(self, batch: Batch) -> Batch:
+        """The batch with its tensors on this rank's device."""
+        if self.device.type == "cpu":
+            return batch
+        return {
+            name: value.to(self.device, non_blocking=True) if hasattr(value, "to") else value
+            for name, value in batch.items()
+        }
+
+    def save(self, folder: Path) -> None:
+        """Writes weights, optimizer and schedule below `folder`; every rank calls it and writes its own files."""
+        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """Reads what `save` wrote, by the same number of ranks at the same stage."""
+        path, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
+        if path is None:
+            raise RunError(f"{folder} holds no checkpoint of the engine")
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All weights in float32 on the CPU, on rank 0 (empty elsewhere); every rank has to call it."""
+        import torch
+
+        known: dict[int, torch.Tensor] = {}
+        state: dict[str, torch.Tensor] = {}
+        for name, value in self.module.state_dict(keep_vars=True).items():
+            if id(value) not in known:
+                full = self._full(value) if isinstance(value, torch.nn.Parameter) else value
+                if self.rank == 0:
+                    full = full.detach().to("cpu", torch.float32 if full.is_floating_point() else full.dtype, copy=True)
+                known[id(value)] = full if self.rank == 0 else value  # tied weights stay one tensor
+            if self.rank == 0:
+                state[name] = known[id(value)]
+        return state
+
+    def _full(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        """The whole master weight of a parameter that may be partitioned, low-precision or frozen."""
+        if self._engine is None:
+            return parameter
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        if hasattr(parameter, "ds_id") and not parameter.requires_grad:
+            from deepspeed import zero
+
+            with zero.GatheredParameters([parameter]):
+                return parameter.detach().clone()
+        if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
+            return safe_get_full_fp32_param(parameter)
+        optimizer = self._engine.optimizer  # stage 0 in half precision keeps whole masters side by side
+        for half, full in zip(
+            getattr(optimizer, "fp16_groups", ()), getattr(optimizer, "fp32_groups", ()), strict=True
+        ):
+            for low, master in zip(half, full, strict=True):
+                if low is parameter:
+                    return master
+        return parameter
+
+    def all_reduce(self, numbers: list[float]) -> list[float]:
+        """The sums over all ranks."""
+        import torch
+
+        if self.ranks == 1:
+            return numbers
+        tensor = torch.tensor(numbers, dtype=torch.float64)
+        torch.distributed.all_reduce(tensor)
+        return [float(number) for number in tensor]
+
+    def gather(self, item: Any) -> list[Any] | None:
+        """The items of all ranks, by rank, on rank 0; None elsewhere."""
+        import torch
+
+        if self.ranks == 1:
+            return [item]
+        items: list[Any] | None = [None] * self.ranks if self.rank == 0 else None
+        torch.distributed.gather_object(item, items)
+        return items
+
+    def broadcast(self, item: Any) -> Any:
+        """Rank 0's item, on every rank."""
+        import torch
+
+        if self.ranks == 1:
+            return item
+        items = [item]
+        torch.distributed.broadcast_object_list(items, device=torch.device("cpu"))
+        return items[0]
+
+    def barrier(self) -> None:
+        """Waits for all ranks."""
+        self.all_reduce([0.0])
+
+    def _optimizer(self, groups: list[dict[str, Any]], optimization: Optimization) -> Any:
+        """AdamW: torch's fused one, or DeepSpeed's for states that live in the host's memory."""
+        import torch
+
+        numbers = {
+            "lr": optimization.learning_rate,
+            "betas": (optimization.adam_beta1, optimization.adam_beta2),
+            "eps": optimization.adam_epsilon,
+        }
+        if self.config["zero_optimization"].get("offload_optimizer", {}).get("device", "none") != "none":
+            from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+            return DeepSpeedCPUAdam(groups, adamw_mode=True, **numbers)
+        return torch.optim.AdamW(groups, fused=True, **numbers)
+
+
+def _dtype(settings: EngineSettings, config: dict[str, Any], on_gpu: bool) -> torch.dtype:
+    """What is computed in: the user's own configuration decides, else bf16 and fp16."""
+    import torch
+
+    fixed = {name: config.get(name, {}).get("enabled", "auto") for name in ("bf16", "fp16")}
+    bf16 = settings.bf16 if fixed["bf16"] == "auto" else fixed["bf16"]
+    fp16 = settings.fp16 if fixed["fp16"] == "auto" else fixed["fp16"]
+    if fp16:
+        if not on_gpu:
+            raise SceneError("fp16: float16 training needs a GPU; on a CPU use bf16, or neither for float32")
+        return torch.float16
+    if bf16 == "auto":
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else _cpu_has_bf16()
+    return torch.bfloat16 if bf16 else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    """Native bfloat16 arithmetic, as the kernel lists it: AVX512-BF16 or AMX on x86, `bf16` on ARM."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("flags", "Features")):
+                return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()))
+    return False
+
+
+def _join(rank: int, ranks: int, backend: str) -> None:
+    """Starts the process group before DeepSpeed does, so that it needs neither MPI nor a port of its own choice."""
+    import torch
+
+    rendezvous = os.environ.get("DEEPGEN_RENDEZVOUS")
+    if rendezvous is not None or "MASTER_ADDR" in os.environ:
+        torch.distributed.init_process_group(
+            backend, init_method=rendezvous or "env://", rank=rank, world_size=ranks, timeout=TIMEOUT
+        )
+    elif ranks == 1:
+        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
+    else:
+        raise RunError(f"WORLD_SIZE is {ranks} but neither DEEPGEN_RENDEZVOUS nor MASTER_ADDR says where ranks meet")
+
+
+def _deepspeed() -> Any:
+    """The library, imported fast and made quiet."""
+    with _hidden("mlflow"):  # its autotuner imports it when it is there, which takes five times as long as the rest
+        import deepspeed
+    from deepspeed.ops import __compatible_ops__
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    # An all-reduce for inference over shared memory, which training never calls and which would be compiled now.
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+@contextlib.contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Makes an installed package look absent, unless it is imported already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+def _checkpoint_gradients(module: torch.nn.Module) -> None:
+    enable = getattr(module, "gradient_checkpointing_enable", None)
+    if enable is None:
+        raise SceneError(f"gradient_checkpointing: {type(module).__name__} cannot do it; leave it off")
+    try:
+        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as error:
+        raise SceneError(f"gradient_checkpointing: {error}") from None
