@@ -28,8 +28,8 @@ _ENDS = {
 }
 
 
-class Terminal:
-    """Shows events on a file: `events.subscribe(Terminal(file))`.
+class Progress:
+    """Shows events on a file: `events.subscribe(Progress(file))`.
 
     `file` is where rank 0 may speak. A file that goes away (a closed terminal) silences it and never ends the run.
     """
