@@ -59,5 +59,7 @@ def truth(predictions: Predictions) -> np.ndarray:
 
 def hits(predictions: Predictions) -> np.ndarray:
     """Whether each row is right [rows] bool."""
-    right = decisions(predictions) == truth(predictions)
-    return right.all(axis=1) if right.ndim == 2 else right
+    import numpy as np
+
+    right = np.equal(decisions(predictions), truth(predictions))
+    return np.all(right.reshape(len(right), -1), axis=1)

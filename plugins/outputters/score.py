@@ -50,9 +50,11 @@ def probabilities(predictions: Predictions) -> np.ndarray:
     scores = predictions.scores.astype(np.float64)
     with np.errstate(over="ignore"):
         if predictions.problem == "multi_label_classification" or scores.shape[1] == 1:
-            return (1 / (1 + np.exp(-scores))).astype(np.float32)
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+            scores = 1 / (1 + np.exp(-scores))
+        else:
+            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+            scores /= scores.sum(axis=1, keepdims=True)
+    return scores.astype(np.float32)
 
 
 def numerals(values: np.ndarray, precision: int | None) -> list[list[str]]:
