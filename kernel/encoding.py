@@ -1,0 +1,118 @@
+"""Encodes batches of text with a tokenizer as fast as it goes: the Rust backend, with settings of our own."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+Texts = Sequence[str | tuple[str, str]]
+"""A row is one text or a pair; a batch may hold both."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch of encoded rows."""
+
+    input_ids: pa.Array
+    """List<int32>, one list a row, special tokens included."""
+    token_type_ids: pa.Array | None
+    """The same shape; None when the tokenizer has none."""
+    truncated: np.ndarray
+    """[rows] bool: the row was cut."""
+
+
+class Cuts(dict[str, int]):
+    """Field → rows that were cut; several threads may add to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def add(self, field: str, truncated: np.ndarray) -> None:
+        """Counts the rows of a batch that were cut."""
+        with self._lock:
+            self[field] = self.get(field, 0) + int(truncated.sum())
+
+
+class Encoder:
+    """Encodes rows of at most `max_length` tokens; may be called from several threads at once.
+
+    Gives what `tokenizer(texts, pairs, truncation=True, max_length=max_length)` gives: pairs are cut longest first,
+    special tokens are added, nothing is padded. The tokenizer itself is left as it is.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int, *, target: bool = False) -> None:
+        self.max_length = max_length
+        self._tokenizer = tokenizer
+        self._target = target
+        self._lock = threading.Lock()
+        self._type_ids = "token_type_ids" in tokenizer.model_input_names
+        self._backend = _backend(tokenizer, max_length, target) if tokenizer.is_fast else None
+
+    def __call__(self, texts: Texts) -> Encoded:
+        """Encodes a batch of rows."""
+        if self._backend is None:
+            return self._slowly(texts)
+        import numpy as np
+
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=True)
+        lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
+        truncated = lengths == self.max_length
+        for row in np.flatnonzero(truncated):  # a row may also just fit
+            truncated[row] = bool(encodings[row].overflowing)
+        return Encoded(
+            _lists((encoding.ids for encoding in encodings), lengths),
+            _lists((encoding.type_ids for encoding in encodings), lengths) if self._type_ids else None,
+            truncated,
+        )
+
+    def _slowly(self, texts: Texts) -> Encoded:
+        """The way for tokenizers that are written in Python: they hold state, so one thread at a time."""
+        import numpy as np
+
+        given = {"truncation": True, "max_length": self.max_length, "return_attention_mask": False}
+        rows = []
+        with self._lock:
+            for text in texts:
+                first, second = (text, None) if isinstance(text, str) else text
+                words = {"text_target": first} if self._target else {"text": first, "text_pair": second}
+                rows.append(self._tokenizer(**words, **given))
+        lengths = np.fromiter((len(row["input_ids"]) for row in rows), np.int32, len(rows))
+        return Encoded(
+            _lists((row["input_ids"] for row in rows), lengths),
+            _lists((row["token_type_ids"] for row in rows), lengths) if self._type_ids else None,
+            lengths == self.max_length,  # it does not say what it has cut
+        )
+
+
+def _backend(tokenizer: Any, max_length: int, target: bool) -> Any:
+    """A copy of the Rust tokenizer with this cut and no padding; a packaged one brings settings of its own."""
+    switch = target and hasattr(tokenizer, "_switch_to_target_mode")
+    if switch:  # mBART and its kin mark the target with other special tokens
+        tokenizer._switch_to_target_mode()
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    if switch:
+        tokenizer._switch_to_input_mode()
+    backend.no_padding()
+    backend.enable_truncation(max_length, stride=0, strategy="longest_first", direction=tokenizer.truncation_side)
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    return backend
+
+
+def _lists(rows: Any, lengths: np.ndarray) -> pa.Array:
+    """An Arrow array of lists."""
+    import numpy as np
+    import pyarrow as pa
+
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    values = np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1]))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))

@@ -1,0 +1,290 @@
+"""Where a model comes from: its tokenizer, config and weights, from the hub, a folder, a package or from scratch."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from .errors import SceneError
+from .options import InputModel, InputPath
+
+if TYPE_CHECKING:
+    import torch
+
+    from .batches import Padding
+    from .encoding import Encoder
+
+LONGEST = 1024
+"""The most tokens of a text where neither the scene nor the model sets a limit."""
+TOKENIZER_FILES = ("config.json", "*token*.json", "vocab*", "merges.txt", "*.model", "*.spm")
+"""What decides, in a model folder, how text becomes token ids."""
+
+POSITIONS_AFTER_PADDING = frozenset(
+    "roberta xlm-roberta xlm-roberta-xl camembert roberta-prelayernorm xmod data2vec-text longformer mpnet".split()  # noqa: SIM905
+)
+"""Model types that count positions from the padding id on, and so take fewer tokens than they have positions."""
+
+
+@dataclass(frozen=True)
+class PretrainedSettings:
+    """Which model a run starts from."""
+
+    model: Annotated[str | None, InputModel] = None
+    """Hub id, folder, package:NAME (weights in a Python package), scratch:FILE (a config; new weights), or local."""
+    previous_dir: Annotated[str | None, InputPath] = None
+    """The model folder that `model: local` means."""
+    attn_implementation: str | None = None
+    """How attention is computed: eager, sdpa, flash_attention_2 …; by default what Transformers chooses."""
+    special_tokens: tuple[str, ...] = ()
+    """Tokens to add to the vocabulary, divided by commas; they are never split."""
+
+
+class Pretrained:
+    """A model to start from. Nothing is loaded before it is asked for."""
+
+    def __init__(self, settings: PretrainedSettings, train_texts: Callable[[], Iterable[str]] | None = None) -> None:
+        """Finds the source.
+
+        Args:
+            settings: the model.
+            train_texts: gives the texts of the training columns, for a tokenizer that is trained (`scratch:`).
+
+        Raises:
+            SceneError: no model is named, or there is none of that name.
+        """
+        self.settings = settings
+        self.new_parameters: frozenset[str] = frozenset()
+        """After `load`: names of parameters that were not in the checkpoint. Empty when all are new (`scratch:`)."""
+        self._train_texts = train_texts
+        self._lock = threading.RLock()
+        self._encoders: dict[tuple[int | None, bool], Encoder] = {}
+        self._scratch, self._source = _find(settings)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer; one without a padding token pads with its end token."""
+        tokenizer = self._auto("AutoTokenizer", self._tokenizer_source, "tokenizer")
+        tokenizer.add_tokens(list(self.settings.special_tokens))
+        if tokenizer.pad_token is None:
+            if tokenizer.eos_token is None:
+                raise SceneError(f"model: the tokenizer of {self._source} has neither a padding nor an end token")
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    @cached_property
+    def config(self) -> Any:
+        """The Hugging Face config of the checkpoint."""
+        if self._scratch:
+            from .scratch import model_config
+
+            return model_config(Path(self._source), self.tokenizer)
+        return self._auto("AutoConfig", self._source, "config")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes whenever the same text might become other token ids. Reads files; loads no library where it can."""
+        import xxhash
+
+        from .scratch import library_versions
+
+        state = xxhash.xxh3_128("\n".join([*library_versions(), *self.settings.special_tokens]).encode())
+        folder = Path(self._tokenizer_source)
+        if folder.is_dir():
+            for path in sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}):
+                state.update(path.name.encode() + path.read_bytes())
+        else:
+            tokenizer = self.tokenizer
+            state.update(repr((type(tokenizer).__name__, tokenizer.init_kwargs, self.config.to_dict())).encode())
+            if tokenizer.is_fast:
+                state.update(tokenizer.backend_tokenizer.to_str().encode())
+        return str(state.hexdigest())
+
+    @cached_property
+    def padding(self) -> Padding:
+        """What ragged fields are padded with, and on which side."""
+        from .batches import Padding
+
+        tokenizer = self.tokenizer
+        return Padding(tokenizer.pad_token_id, tokenizer.pad_token_type_id, tokenizer.padding_side)
+
+    @cached_property
+    def positions(self) -> int | None:
+        """The most tokens that the model can take; None when it has no such limit."""
+        config = self.config
+        if not hasattr(config, "max_position_embeddings") or config.max_position_embeddings is None:
+            return None
+        most = int(config.max_position_embeddings)
+        if most <= 0:  # DeBERTa and XLNet write -1 for no limit
+            return None
+        if config.model_type in POSITIONS_AFTER_PADDING:
+            most -= int(config.pad_token_id) + 1
+        return most
+
+    def encoder(self, max_length: int | None, *, target: bool = False) -> Encoder:
+        """The encoder for texts of at most `max_length` tokens (None: what the model takes, at most 1024).
+
+        Raises:
+            SceneError: the model cannot take so many.
+        """
+        from .encoding import Encoder
+
+        with self._lock:
+            key = (max_length, target)
+            if key not in self._encoders:
+                self._encoders[key] = Encoder(self.tokenizer, self._length(max_length, target), target=target)
+            return self._encoders[key]
+
+    def load(self, auto_class: str, **config: Any) -> torch.nn.Module:
+        """The module in float32 on the CPU, by a Transformers auto class such as `AutoModelForSeq2SeqLM`.
+
+        Args:
+            auto_class: name of the auto class.
+            config: values that replace those of the checkpoint's config.
+
+        Raises:
+            SceneError: the architecture has no such model, or the checkpoint does not fit.
+        """
+        import torch
+
+        transformers = quiet_transformers()
+        auto = getattr(transformers, auto_class)
+        settings = copy.deepcopy(self.config)
+        for name, value in config.items():
+            setattr(settings, name, value)
+        settings.architectures = None
+        attention = {"attn_implementation": self.settings.attn_implementation, "dtype": torch.float32}
+        try:
+            if self._scratch:
+                return auto.from_config(settings, **attention)
+            module, found = auto.from_pretrained(
+                self._source, config=settings, output_loading_info=True, ignore_mismatched_sizes=True, **attention
+            )
+        except (ValueError, OSError, ImportError, KeyError) as error:
+            raise SceneError(f"model: {self._source} cannot be loaded as {auto_class}: {_first_line(error)}") from None
+        new = {*found["missing_keys"], *(key if isinstance(key, str) else key[0] for key in found["mismatched_keys"])}
+        if new >= {name for name, _ in module.named_parameters()}:
+            raise SceneError(f"model: {self._source} holds no weights of a {type(module).__name__}")
+        self.new_parameters = frozenset(new)
+        if len(self.tokenizer) > module.get_input_embeddings().weight.shape[0]:
+            module.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+        return module
+
+    def save_tokenizer(self, folder: str | Path) -> None:
+        """Writes the tokenizer into a model folder."""
+        self.tokenizer.save_pretrained(str(folder))
+
+    @cached_property
+    def _tokenizer_source(self) -> str:
+        """The folder, or hub id, that the tokenizer is loaded from."""
+        if not self._scratch:
+            return self._source
+        from .scratch import tokenizer_folder
+
+        return tokenizer_folder(Path(self._source), self._train_texts)
+
+    def _auto(self, auto_class: str, source: str, part: str) -> Any:
+        transformers = quiet_transformers()
+        try:
+            return getattr(transformers, auto_class).from_pretrained(source)
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            raise SceneError(f"model: no {part} can be loaded from {source}: {_first_line(error)}") from None
+
+    def _length(self, max_length: int | None, target: bool) -> int:
+        positions = self.positions
+        if max_length is None:
+            return min(n for n in (LONGEST, positions, self.tokenizer.model_max_length) if n)
+        if positions is not None and max_length > positions:
+            setting = "target_max_length" if target else "source_max_length"
+            raise SceneError(f"{setting} = {max_length} is more than {self._source} takes: at most {positions} tokens")
+        return max_length
+
+
+def quiet_transformers() -> Any:
+    """The Transformers library, with neither warnings nor progress bars of its own."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
+
+
+def package_folder(name: str) -> Path:
+    """The model folder inside an installed package, found without importing it: `NAME`, or `NAME/FOLDER` of several.
+
+    Raises:
+        SceneError: no such package, or not one model folder in it.
+    """
+    module, _, below = name.replace("-", "_").partition("/")
+    below = name.partition("/")[2]
+    try:
+        spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise SceneError(f"model = 'package:{name}': no package '{module}' is installed here; `pip install` it")
+    root = Path(next(iter(spec.submodule_search_locations)))
+    if below:
+        if not (root / below / "config.json").is_file():
+            raise SceneError(f"model = 'package:{name}': the package has no {below}/config.json")
+        return root / below
+    folders = _model_folders(root)
+    if not folders:
+        raise SceneError(f"model = 'package:{name}': the package holds no model (a folder with config.json)")
+    if len(folders) > 1:
+        names = ", ".join(f"package:{module}/{folder.relative_to(root)}" for folder in folders)
+        raise SceneError(f"model = 'package:{name}': the package holds several models; choose one of {names}")
+    return folders[0]
+
+
+def _model_folders(root: Path) -> list[Path]:
+    """The folders with a model's config; a folder inside a model (sentence-transformers' modules) is part of it."""
+    found = sorted({path.parent for path in root.rglob("config.json") if _names_architecture(path)})
+    return [folder for folder in found if not any(other in folder.parents for other in found)]
+
+
+def _names_architecture(config: Path) -> bool:
+    import json
+
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(content, dict) and "model_type" in content
+
+
+def _find(settings: PretrainedSettings) -> tuple[bool, str]:
+    """(from scratch?, path or hub id)."""
+    model = settings.model
+    if model is None:
+        raise SceneError("model is not set; give a hub id, a folder, package:NAME or scratch:FILE")
+    if model == "local":
+        if settings.previous_dir is None:
+            raise SceneError("model = 'local' means the model in previous_dir, which is not set")
+        model = settings.previous_dir
+    prefix, _, rest = model.partition(":")
+    if prefix == "package":
+        return False, str(package_folder(rest))
+    if prefix == "scratch":
+        if not Path(rest).is_file():
+            raise SceneError(f"model = '{model}': no such file")
+        return True, rest
+    path = Path(model).expanduser()
+    if path.is_dir():
+        # a run folder means the model it has made
+        folder = path / "model" if (path / "model" / "config.json").is_file() else path
+        if not (folder / "config.json").is_file():
+            raise SceneError(f"model = '{model}': the folder has no config.json, so it is no model folder")
+        return False, str(folder)
+    if path.exists() or path.is_absolute() or model.startswith("."):
+        raise SceneError(f"model = '{model}': {'not a folder' if path.exists() else 'no such folder'}")
+    return False, model
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,134 @@
+"""Model `seq2seq`: a text from a text, over any Hugging Face encoder-decoder architecture."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from ...kernel.contracts import Batch, Field, Labels, Loss, Model, Problem
+from ...kernel.errors import SceneError
+from ...kernel.options import Range
+from ...kernel.registry import model
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...kernel.pretrained import Pretrained
+
+
+@dataclass
+class Generation(Model):
+    """The generation settings; one that is not set stays as the checkpoint has it."""
+
+    max_new_tokens: Annotated[int | None, Range(1)] = None
+    """Longest generated text in tokens."""
+    min_new_tokens: Annotated[int | None, Range(0)] = None
+    """Shortest generated text in tokens."""
+    min_length: Annotated[int | None, Range(0)] = None
+    """Shortest generated text in tokens, the start token included."""
+    num_beams: Annotated[int | None, Range(1)] = None
+    """Beams of the search; 1 is greedy search, or plain sampling with do_sample."""
+    num_return_sequences: Annotated[int | None, Range(1)] = None
+    """Texts to return for each row, best first."""
+    length_penalty: float | None = None
+    """Exponent of the length in the score of a beam; above 0 favours long texts."""
+    early_stopping: Literal["never"] | bool | None = None
+    """End a beam search when as many texts are complete as there are beams."""
+    no_repeat_ngram_size: Annotated[int | None, Range(0)] = None
+    """No run of so many tokens may come twice; 0 allows all."""
+    repetition_penalty: float | None = None
+    """Above 1 makes tokens that were used before less likely."""
+    do_sample: bool | None = None
+    """Draw tokens at random instead of taking the likeliest."""
+    temperature: Annotated[float | None, Range(0)] = None
+    """Sampling: below 1 sharpens the distribution, above 1 flattens it."""
+    top_k: Annotated[int | None, Range(0)] = None
+    """Sampling: only the so many likeliest tokens."""
+    top_p: Annotated[float | None, Range(0, 1)] = None
+    """Sampling: only the likeliest tokens that together have this probability."""
+
+    def generation_settings(self) -> Mapping[str, Any]:
+        names = [field.name for field in dataclasses.fields(Generation)]
+        return {name: value for name in names if (value := vars(self)[name]) is not None}
+
+
+@model("seq2seq")
+@dataclass
+class Seq2Seq(Generation):
+    """Text generation by an encoder-decoder, trained by teacher forcing.
+
+    The loss is the sum of the cross-entropy over the tokens of the target, special tokens included.
+    """
+
+    needs_to_train: ClassVar[tuple[str, ...]] = ("labels",)
+
+    label_smoothing_factor: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the target that is spread evenly over the vocabulary."""
+
+    def problem(self, labels: Field | None) -> Problem:
+        if labels is not None and (labels.dtype, labels.shape) != ("int64", "ragged"):
+            raise SceneError(
+                "seq2seq learns labels that are token ids; give the target as the second column of s2s_tokenize"
+            )
+        returned, beams = self.num_return_sequences or 1, self.num_beams
+        if beams is not None and returned > beams and not self.do_sample:
+            raise SceneError(f"num_return_sequences = {returned} needs as many beams; num_beams is {beams}")
+        return "text"
+
+    def build(self, pretrained: Pretrained, labels: Labels | None) -> torch.nn.Module:
+        if not pretrained.config.is_encoder_decoder:
+            raise SceneError(f"seq2seq needs an encoder-decoder; '{pretrained.config.model_type}' is none")
+        self._tokenizer = pretrained.tokenizer
+        module: Any = pretrained.load("AutoModelForSeq2SeqLM")
+        generation = module.generation_config
+        generation.update(**self.generation_settings())
+        try:
+            generation.validate(strict=True)
+        except ValueError as error:
+            raise SceneError(f"generation settings: {' '.join(str(error).split())}") from None
+        # it is a method of the module that reads its config only, so it works on partitioned weights too
+        self._shift = module.prepare_decoder_input_ids_from_labels
+        self._accepts = frozenset(inspect.signature(module.forward).parameters) - {"labels"}
+        return module  # type: ignore[no-any-return]
+
+    def count(self, batch: Batch) -> int:
+        return int((batch["labels"] != -100).sum())
+
+    def loss(self, module: torch.nn.Module, batch: Batch) -> Loss:
+        import torch.nn.functional as F
+
+        labels = batch["labels"]
+        logits = module(**self._inputs(batch), decoder_input_ids=self._shift(labels=labels), use_cache=False).logits
+        real = labels != -100
+        total = F.cross_entropy(
+            logits[real].float(), labels[real], reduction="sum", label_smoothing=self.label_smoothing_factor
+        )
+        return Loss(total, self.count(batch))
+
+    def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
+        import torch
+
+        generator: Any = module
+        inputs = self._inputs(batch)
+        # with ZeRO-3 every rank has to run as many forward passes as the slowest one
+        partitioned = any(hasattr(parameter, "ds_id") for parameter in module.parameters())
+        ids = generator.generate(**inputs, synced_gpus=partitioned and torch.distributed.get_world_size() > 1)
+        texts = self._decode(ids.tolist())
+        rows = len(batch["input_ids"])
+        each = len(texts) // rows
+        return {"texts": [texts[row * each : (row + 1) * each] for row in range(rows)]}
+
+    def references(self, batch: Batch) -> list[str] | None:
+        return self._decode([[token for token in row if token != -100] for row in batch["labels"].tolist()])
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        return {name: value for name, value in batch.items() if name in self._accepts}
+
+    def _decode(self, ids: list[list[int]]) -> list[str]:
+        texts: list[str] = self._tokenizer.batch_decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return texts
