@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from .pretrained import Pretrained
+    from .scene import Scene, Split
     from .training import Run
 
 Problem = Literal["regression", "single_label_classification", "multi_label_classification", "text"]
@@ -58,7 +59,7 @@ class BadRow:
     """What would be right, such as `is not a whole number`."""
 
 
-class BadRows(Exception):  # noqa: N818 - it is no failure of the program
+class BadRows(Exception):
     """Raised by a processor with every row of the batch that it cannot read; the kernel applies `bad_rows`."""
 
     def __init__(self, rows: Sequence[BadRow]) -> None:
@@ -109,11 +110,21 @@ class Loss:
     """`scores` ([rows, classes] tensor) where the same forward pass gave them."""
 
 
-class Plugin(ABC):
+class Plugin(ABC):  # noqa: B024 - each kind adds its own abstract methods
     """What all kinds share. `kind` and `name` are set when the class is registered."""
 
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""
+
+    def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
+        """Whether its options go together with the rest of the scene; gives notes for a person.
+
+        Called once before a run, without torch, with the splits that the run reads.
+
+        Raises:
+            SceneError: opening with the name of the option that is wrong.
+        """
+        return ()
 
 
 class Processor(Plugin):
@@ -138,10 +149,17 @@ class Processor(Plugin):
     inputs: tuple[str, ...] = ()
     output: str = ""
     pretrained: Pretrained | None = None
+    cut: dict[str, int]
+    """Rows that lost text, by field, since the kernel last asked; see `count_cut`."""
 
     def bind(self, inputs: Sequence[str], output: str, pretrained: Pretrained | None = None) -> None:
         """Tells the processor its columns, its output name and where the tokenizer is, from the header item."""
         self.inputs, self.output, self.pretrained = tuple(inputs), output, pretrained
+        self.cut = {}
+
+    def count_cut(self, name: str, rows: np.ndarray) -> None:
+        """Tells which rows of the batch lost text in a field ([rows] bool); their share is reported."""
+        self.cut[name] = self.cut.get(name, 0) + int(rows.sum())
 
     @abstractmethod
     def fields(self) -> tuple[Field, ...]:

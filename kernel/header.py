@@ -42,8 +42,16 @@ def parse_columns(header: Sequence[str], setting: str) -> tuple[str, ...]:
     return names
 
 
-def parse_items(header: Sequence[str], columns: Sequence[str], setting: str) -> tuple[Item, ...]:
+def parse_items(
+    header: Sequence[str], columns: Sequence[str], setting: str, columns_setting: str = "the header"
+) -> tuple[Item, ...]:
     """The items of a model header, with every input column known.
+
+    Args:
+        header: the items as they are written.
+        columns: the column names of the file.
+        setting: the setting that holds the items, and
+        columns_setting: the one that names the columns, for messages.
 
     Raises:
         SceneError: an empty part, an unknown column, or an output that is named twice.
@@ -64,9 +72,8 @@ def parse_items(header: Sequence[str], columns: Sequence[str], setting: str) -> 
         for name in item.inputs:
             if name not in columns:
                 near = did_you_mean(name, columns)
-                place = setting.replace("_model_header", "_header")
                 raise SceneError(
-                    f"{setting}: '{text}' reads column '{name}', which {place} does not have{near or ''}"
+                    f"{setting}: '{text}' reads column '{name}', which {columns_setting} does not have{near or ''}"
                     + ("" if near else f"; its columns are {', '.join(columns)}")
                 )
         for other in items:

@@ -29,7 +29,6 @@ REPLACED = {
     "label_names": "the field with the labels is called 'labels'",
     "multi_tasks": "there is no MTO_s2s_tokenize",
     "num_tasks": "several labels a row are convert2floatlist:labels",
-    "previous_dir": "give the folder as model",
 }
 """Refused: leaving them out would change what is learned or predicted."""
 

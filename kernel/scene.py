@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -88,8 +89,14 @@ class Scene:
 
     def read(self, settings: type[Settings]) -> Settings:
         """The settings that a dataclass declares, with this scene's values."""
-        declared = options_of(settings, "kernel")
+        owner: type = settings
+        declared = options_of(owner, "kernel")
         return cast(Settings, build(settings, {o.name: self.values[o.name].value for o in declared}, "kernel"))
+
+    def placed(self, error: SceneError) -> SceneError:
+        """The error with the place of the setting that its message opens with, where that was set."""
+        name = re.match(r"\w*", str(error)).group()  # type: ignore[union-attr]
+        return type(error)(self.where(name) + str(error)[len(name) :]) if name in self.values else error
 
     def where(self, name: str) -> str:
         """`scenes/x.yaml:3: learning_rate`, for messages; `--learning_rate` when it came from the command line."""
@@ -132,7 +139,8 @@ class Scene:
     def items(self, split: Split) -> tuple[header.Item, ...]:
         """The model header of a split, parsed and with every column known."""
         setting = self.header_setting(split, "model_header")
-        return header.parse_items(self.values[setting].value, self.columns(split), self.where(setting))
+        columns = self.header_setting(split, "header")
+        return header.parse_items(self.values[setting].value, self.columns(split), self.where(setting), columns)
 
     def processors(self, split: Split, pretrained: Pretrained | None = None) -> list[Processor]:
         """The processors of a split, bound to their columns; without `pretrained` they can only tell their fields."""
@@ -160,4 +168,8 @@ class Scene:
     def _plugin(self, kind: str, name: str) -> Any:
         plugin = registry.find(kind, name).plugin
         declared = options_of(plugin, f"{kind} {name}")
-        return build(plugin, {option.name: self.values[option.name].value for option in declared}, f"{kind} {name}")
+        values = {option.name: self.values[option.name].value for option in declared}
+        try:
+            return build(plugin, values, f"{kind} {name}")
+        except SceneError as error:
+            raise self.placed(error) from None

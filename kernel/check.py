@@ -1,0 +1,240 @@
+"""Checks that a scene can run, before anything heavy is loaded: settings, headers, files, and that the parts fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import registry
+from .contracts import Field, Plugin, Problem
+from .deepspeed_config import read_config
+from .engine import EngineSettings
+from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
+from .pretrained import Pretrained, PretrainedSettings
+from .results import ResultSettings
+from .rows import RowSettings
+from .run import RunSettings, splits
+from .scene import SPLITS, Scene, Split
+
+if TYPE_CHECKING:
+    from .processing import Processing
+
+FILES_TO_OPEN = 100
+"""A folder may hold thousands of files; the first ones show how they are written."""
+
+
+@dataclass
+class Findings:
+    """What a scene will do, as far as can be told without loading a model."""
+
+    splits: tuple[Split, ...]
+    parts: dict[Split, Processing] = field(default_factory=dict)
+    problem: Problem | None = None
+    labels: Field | None = None
+    outputter: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def check(scene: Scene) -> list[str]:
+    """Refuses a scene that cannot run; gives notes on what a person should know.
+
+    Raises:
+        SceneError, PluginError, DataError: what is wrong, where, and what would be right.
+    """
+    return examine(scene).notes
+
+
+def examine(scene: Scene) -> Findings:
+    """What the scene will do; raises like `check`."""
+    try:
+        return _examine(scene)
+    except SceneError as error:
+        raise scene.placed(error) from None
+
+
+def _examine(scene: Scene) -> Findings:
+    found = Findings(splits(scene), notes=list(scene.notes))
+    if not found.splits:
+        raise SceneError("there is nothing to do: none of train_dir, eval_dir and predict_dir is set")
+    _engine(scene)
+    output_dir = scene.read(RunSettings).output_dir
+    if output_dir is not None and Path(output_dir).is_file():
+        raise SceneError(f"output_dir = '{output_dir}' is a file; give a folder")
+    Pretrained(scene.read(PretrainedSettings))
+    for split in found.splits:
+        found.parts[split] = _inputs(scene, split)
+    _feeds(scene, found)
+    found.labels = _labels(scene, found)
+    found.problem = scene.model.problem(found.labels)
+    _metrics(scene, found)
+    _result(scene, found)
+    for plugin in _plugins(scene, found):
+        found.notes += plugin.check(scene, found.splits)
+    return found
+
+
+def _engine(scene: Scene) -> None:
+    """The DeepSpeed settings go together."""
+    settings = scene.read(EngineSettings)
+    read_config(settings.deepspeed)
+    if settings.bf16 is True and settings.fp16:
+        raise SceneError(f"fp16 is on, and so is {scene.where('bf16')}; compute in one of them")
+    if settings.offload_optimizer != "none" and settings.zero_stage == 0:
+        raise SceneError("offload_optimizer needs a zero_stage of 1 or more, and zero_stage is 0")
+    if settings.offload_param != "none" and settings.zero_stage != 3:
+        raise SceneError(f"offload_param needs zero_stage 3, and zero_stage is {settings.zero_stage}")
+    if "nvme" in (settings.offload_optimizer, settings.offload_param):
+        if settings.zero_stage != 3:
+            raise SceneError(f"zero_stage is {settings.zero_stage}, but offloading to nvme needs 3")
+        if settings.nvme_path is None:
+            raise SceneError("nvme_path is not set; offloading to nvme needs a folder there")
+
+
+def _inputs(scene: Scene, split: Split) -> Processing:
+    """The files, columns and processors of a split; the first rows of each file fit its header."""
+    from .processing import Processing
+    from .readers import chunks, parse
+    from .rows import Source
+
+    if scene.values[f"{split}_dir"].value is None:
+        raise SceneError(f"do_{split} is on, but {split}_dir is not set; give a file, a folder or a glob")
+    for kind in ("header", "model_header"):
+        if not scene.values[scene.header_setting(split, kind)].value:
+            fallback = "" if split == "train" else f", and neither is {SPLITS[SPLITS.index(split) - 1]}_{kind}"
+            example = "text,label" if kind == "header" else "cls_tokenize:text:tokens,convert2int:label:labels"
+            raise SceneError(f"{split}_{kind} is not set{fallback}; write it like '{example}'")
+    keep = scene.read(ResultSettings).result_header if split == "predict" else ()
+    part = Processing(scene, split, None, keep)
+    given, policy = part.source, scene.read(RowSettings).bad_rows
+    if given.hub is not None:
+        return part
+    rows = 0
+    for file, kind in islice(zip(given.files, given.formats, strict=True), FILES_TO_OPEN):
+        alone = Source(given.where, given.header, given.columns, (file,), (kind,))
+        for chunk in islice(chunks(alone), 1):
+            block = parse(alone, chunk)
+            rows += len(block.rows)
+            if block.rejects and (policy == "fail" or not len(block.rows)):
+                raise DataError(
+                    f"{block.rejects[0]}; mend the row or the header, or set bad_rows to skip or quarantine"
+                )
+    if not rows and split != "predict":
+        raise DataError(f"{given.where} = '{scene.values[f'{split}_dir'].value}' holds no rows")
+    return part
+
+
+def _feeds(scene: Scene, found: Findings) -> None:
+    """Every field that the task needs is given."""
+    model = scene.model
+    for split, part in found.parts.items():
+        given = {*part.fields, *(made.mask for made in part.fields.values())}
+        for name in (*model.needs, *(model.needs_to_train if split != "predict" else ())):
+            if name not in given:
+                where = scene.where(scene.header_setting(split, "model_header"))
+                purpose = "" if name in model.needs else f" to {'train' if split == 'train' else 'be scored'}"
+                raise SceneError(
+                    f"{where}: {model.name} needs '{name}'{purpose}, and no item gives it; {_ways_to(name, part)}"
+                )
+
+
+def _ways_to(name: str, part: Processing) -> str:
+    """What to write so that a field is given."""
+    fixed = []
+    for known in sorted(registry.names("processor")):
+        try:
+            processor = registry.find("processor", known).plugin()
+            processor.bind(("column",) * processor.columns_in[0], "#output")
+            if any(made.name == name for made in processor.fields()):
+                fixed.append(known)
+        except UserError:
+            continue
+    if fixed:
+        return f"add an item of {' or '.join(fixed)}, such as {fixed[0]}:{part.source.columns[0]}:tokens"
+    column = part.source.columns[-1]
+    return f"add an item that ends in '{name}', such as convert2int:{column}:{name}"
+
+
+def _labels(scene: Scene, found: Findings) -> Field | None:
+    """The declared labels, which must be alike in training and evaluation."""
+    kinds = {split: part.fields.get("labels") for split, part in found.parts.items() if split != "predict"}
+    if not kinds and scene.settings.train_model_header:  # a model folder tells what was learned
+        kinds = {"train": next((f for p in scene.processors("train") for f in p.fields() if f.name == "labels"), None)}
+    if {"train", "eval"} <= kinds.keys():
+        train, evaluated = kinds["train"], kinds["eval"]
+        if train and evaluated and (train.dtype, train.shape) != (evaluated.dtype, evaluated.shape):
+            where = scene.where(scene.header_setting("eval", "model_header"))
+            raise SceneError(
+                f"{where}: labels are {evaluated.dtype} ({evaluated.shape}), but {train.dtype} ({train.shape}) in "
+                "training; use the same processor for both"
+            )
+    return next((labels for labels in kinds.values() if labels is not None), None)
+
+
+def _metrics(scene: Scene, found: Findings) -> None:
+    names = scene.settings.eval_metrics
+    where, task, problem = scene.where("eval_metrics"), scene.settings.task, found.problem
+    for name in names:
+        if names.count(name) > 1:
+            raise SceneError(f"{where} names '{name}' twice; once is enough")
+    if problem is None or "eval" not in found.splits:
+        if names and "train" in found.splits:
+            found.notes.append(f"{where}: nothing is scored, as eval_dir is not set")
+        return
+    classes = [name for part in found.parts.values() for name in part.class_names.get("labels", ())]
+    for metric, key in scene.metrics:
+        if problem not in metric.fits:
+            fitting = ", ".join(_fitting("metric", problem))
+            raise SceneError(
+                f"{where}: {metric.name} scores {_listed(metric.fits)}, but {task} answers with {problem} here; "
+                f"metrics that fit: {fitting}"
+            )
+        keys = [*metric.keys(), *(f"{own}_{name}" for own in metric.keys() for name in classes)]  # noqa: SIM118
+        later = not classes and any(key.startswith(f"{own}_") for own in metric.keys())  # noqa: SIM118
+        if key and key not in keys and not later:
+            near = did_you_mean(key, keys) or f"; it has {', '.join(keys)}"
+            raise SceneError(f"{where}: {metric.name} has no key '{key}'{near}")
+
+
+def _result(scene: Scene, found: Findings) -> None:
+    if "predict" not in found.splits or found.problem is None:
+        return
+    given = scene.settings.output_type
+    found.outputter = given or ("generation" if found.problem == "text" else "score")
+    outputter = scene.outputter(found.outputter)
+    if found.problem not in outputter.fits:
+        raise SceneError(
+            f"{scene.where('output_type')}: {found.outputter} writes {_listed(outputter.fits)}, but "
+            f"{scene.settings.task} answers with {found.problem} here; outputters that fit: "
+            f"{', '.join(_fitting('outputter', found.problem))}"
+        )
+    scene.read(ResultSettings).path(Path(), outputter, scene.where("result_file"))
+
+
+def _plugins(scene: Scene, found: Findings) -> Iterable[Plugin]:
+    """Every plugin of the scene, to be asked whether its options go together."""
+    yield scene.model
+    if "train" in found.splits:
+        yield scene.trainer
+    yield from (metric for metric, _ in scene.metrics)
+    for part in found.parts.values():
+        yield from part.processors
+
+
+def _fitting(kind: str, problem: Problem) -> list[str]:
+    """The plugins of a kind that fit a problem; a broken one fits nothing."""
+    fitting = []
+    for name in sorted(registry.names(kind)):
+        try:
+            plugin = registry.find(kind, name).plugin
+        except PluginError:
+            continue
+        if problem in getattr(plugin, "fits", ()):
+            fitting.append(name)
+    return fitting
+
+
+def _listed(problems: Iterable[Problem]) -> str:
+    return ", ".join(sorted(problems))
