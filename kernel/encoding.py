@@ -29,19 +29,6 @@ class Encoded:
     """[rows] bool: the row was cut."""
 
 
-class Cuts(dict[str, int]):
-    """Field → rows that were cut; several threads may add to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.Lock()
-
-    def add(self, field: str, truncated: np.ndarray) -> None:
-        """Counts the rows of a batch that were cut."""
-        with self._lock:
-            self[field] = self.get(field, 0) + int(truncated.sum())
-
-
 class Encoder:
     """Encodes rows of at most `max_length` tokens; may be called from several threads at once.
 

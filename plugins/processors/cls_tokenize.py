@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from ...kernel.cells import refuse
 from ...kernel.contracts import Field, Processor
-from ...kernel.encoding import Cuts
 from ...kernel.options import Alias, Range
 from ...kernel.registry import processor
 
@@ -34,9 +33,6 @@ class ClsTokenize(Processor):
     sen_sep: str | None = " #Z# "
     """A single text that contains this is split there; its first two parts are taken as a pair."""
 
-    def __post_init__(self) -> None:
-        self.truncated = Cuts()
-
     def fields(self) -> tuple[Field, ...]:
         return (
             Field("input_ids", "int64", "ragged", padding="pad_token", mask="attention_mask", length=True),
@@ -48,7 +44,7 @@ class ClsTokenize(Processor):
         for name, cells in zip(self.inputs, columns, strict=True):
             refuse(name, cells)
         encoded = self.pretrained.encoder(self.source_max_length)(self._texts(columns))
-        self.truncated.add("input_ids", encoded.truncated)
+        self.count_cut("input_ids", encoded.truncated)
         features = {"input_ids": encoded.input_ids}
         if encoded.token_type_ids is not None:
             features["token_type_ids"] = encoded.token_type_ids

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from ...kernel.cells import refuse
 from ...kernel.contracts import Field, Processor
-from ...kernel.encoding import Cuts
 from ...kernel.options import Alias, Range
 from ...kernel.registry import processor
 
@@ -28,9 +27,6 @@ class S2sTokenize(Processor):
     target_max_length: Annotated[int | None, Range(1)] = None
     """Longest target in tokens; by default what the model takes, at most 1024."""
 
-    def __post_init__(self) -> None:
-        self.truncated = Cuts()
-
     def fields(self) -> tuple[Field, ...]:
         source = Field("input_ids", "int64", "ragged", padding="pad_token", mask="attention_mask", length=True)
         target = Field("labels", "int64", "ragged", padding=-100, side="right", length=True)
@@ -42,10 +38,10 @@ class S2sTokenize(Processor):
             refuse(name, cells)
         features = {}
         source = self.pretrained.encoder(self.source_max_length)(columns[0].to_pylist())
-        self.truncated.add("input_ids", source.truncated)
+        self.count_cut("input_ids", source.truncated)
         features["input_ids"] = source.input_ids
         if len(columns) == 2:
             target = self.pretrained.encoder(self.target_max_length, target=True)(columns[1].to_pylist())
-            self.truncated.add("labels", target.truncated)
+            self.count_cut("labels", target.truncated)
             features["labels"] = target.input_ids
         return features
