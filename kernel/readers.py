@@ -1,0 +1,305 @@
+"""Cuts files into chunks of raw rows, and parses a chunk into columns of text: TSV, CSV, JSONL, Parquet, hub."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .errors import DataError, did_you_mean
+from .rows import Block, Chunk, Format, Reject, Source
+
+BLOCK = 1 << 19
+"""Bytes of text in a chunk: some thousand rows, enough to keep a batch tokenizer's threads busy."""
+ROWS = 4096
+"""Rows of a chunk in formats that are not cut by bytes."""
+_TAB, _NEWLINE = 9, 10
+
+
+def chunks(source: Source, notice: Callable[[str], None] = lambda _: None) -> Iterator[Chunk]:
+    """All rows of the input in order, in chunks that do not depend on who reads them.
+
+    Raises:
+        DataError: a file that cannot be read, or lacks a column.
+    """
+    index = row = 0
+    inputs = [("hub:" + ":".join(source.hub), cast(Format, "hub"), _hub_chunks(source))] if source.hub else []
+    for file, kind in zip(source.files, source.formats, strict=True):
+        inputs.append((shown(file), kind, _file_chunks(source, file, kind, notice)))
+    for name, kind, parts in inputs:
+        line = 1
+        for rows, lines, payload in parts:
+            yield Chunk(index, name, kind, row, line, rows, payload)
+            index, row, line = index + 1, row + rows, line + lines
+
+
+def parse(source: Source, chunk: Chunk) -> Block:
+    """The columns of a chunk, in the order of the header; rows that do not fit it become rejects."""
+    if chunk.format == "tsv":
+        return _parse_tsv(source, chunk)
+    if chunk.format in ("parquet", "hub"):
+        return _parse_batch(source, chunk)
+    values: list[list[str]] = [[] for _ in source.columns]
+    rows: list[int] = []
+    lines: list[int] = []
+    rejects: list[Reject] = []
+    records = chunk.payload if chunk.format == "csv" else _json_records(source, chunk)
+    for position, (line, fields) in enumerate(records):
+        if isinstance(fields, list):
+            try:
+                "".join(fields).encode()
+            except UnicodeEncodeError:
+                fields = ("", "", "is not UTF-8 text", "\t".join(fields))
+        if isinstance(fields, tuple):
+            column, value, reason, text = fields
+            text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            rejects.append(Reject(chunk.first_row + position, chunk.file, line, column, value, reason, text))
+        elif fields is not None:
+            rows.append(chunk.first_row + position)
+            lines.append(line)
+            for kept, field in zip(values, fields, strict=True):
+                kept.append(field)
+    columns = [pa.array(kept, pa.string()) for kept in values]
+    return Block(columns, np.array(rows, np.int64), np.array(lines, np.int64), chunk.file, rejects)
+
+
+def shown(file: Path) -> str:
+    """The path as a person would write it: relative to the working folder when it lies below it."""
+    return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
+
+
+def _file_chunks(
+    source: Source, file: Path, kind: Format, notice: Callable[[str], None]
+) -> Iterator[tuple[int, int, Any]]:
+    """(rows, lines, payload) of each chunk of a file."""
+    name = shown(file)
+    try:
+        if kind == "parquet":
+            yield from _parquet_chunks(source, file)
+            return
+        with cast(IO[bytes], gzip.open(file, "rb") if file.suffix.lower() == ".gz" else file.open("rb")) as stream:
+            if kind == "csv":
+                yield from _csv_chunks(source, name, stream)
+            else:
+                for block in _line_blocks(stream, name, notice):
+                    lines = block.count(b"\n")
+                    yield lines, lines, block
+    except (OSError, EOFError, zlib.error, pa.ArrowInvalid) as error:
+        raise DataError(f"{name}: cannot be read as {kind}: {str(error).splitlines()[0]}") from error
+
+
+def _line_blocks(stream: IO[bytes], name: str, notice: Callable[[str], None]) -> Iterator[bytes]:
+    """Whole lines, about BLOCK bytes at a time. Only a line feed ends a line; a byte order mark is no text.
+
+    A file whose first line ends in CR LF was written that way throughout, so its line ends lose the CR.
+    """
+    first, strip, waiting = True, False, list[bytes]()
+    while True:
+        block = stream.read(BLOCK)
+        cut = block.rfind(b"\n") + 1
+        if block and not cut:
+            waiting.append(block)
+            continue
+        lines = b"".join([*waiting, block[:cut]])
+        waiting = [block[cut:]]
+        if not block and lines:
+            lines += b"\n"
+        if first and lines:
+            first = False
+            lines = lines.removeprefix(b"\xef\xbb\xbf")
+            if strip := lines[: lines.index(b"\n")].endswith(b"\r"):
+                notice(f"{name} has Windows line ends (CR LF); the CR is no part of the text")
+        if lines:
+            yield lines.replace(b"\r\n", b"\n") if strip else lines
+        if not block:
+            return
+
+
+def _parse_tsv(source: Source, chunk: Chunk) -> Block:
+    width, data = len(source.columns), cast(bytes, chunk.payload)
+    lines = np.arange(chunk.first_line, chunk.first_line + chunk.rows, dtype=np.int64)
+    marks, fields = _marks(data)
+    bad = fields != width
+    rejects: list[Reject] = []
+    if bad.any() or not _is_utf8(data):
+        kept = []
+        for position, (line, count) in enumerate(zip(data.split(b"\n"), fields, strict=False)):
+            if bad[position]:
+                reason = f"has {count} field{'s' * bool(count != 1)} where {source.header} names {width}"
+            elif not _is_utf8(line):
+                reason = "is not UTF-8 text"
+            else:
+                kept.append(line + b"\n")
+                continue
+            bad[position] = True
+            text = line.decode("utf-8", "backslashreplace")
+            row = chunk.first_row + position
+            rejects.append(Reject(row, chunk.file, chunk.first_line + position, "", text, reason, text))
+        data = b"".join(kept)
+        marks, _ = _marks(data)
+        lines = lines[~bad]
+    # All fields in one array, each with the byte that ends it; then every width-th one, without that byte.
+    offsets = np.zeros(len(marks) + 1, np.int32)
+    offsets[1:] = marks + 1
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    everything = pa.Array.from_buffers(pa.binary(), len(marks), buffers)
+    columns = [
+        pc.binary_slice(everything.take(pa.array(np.arange(place, len(marks), width))), 0, -1).view(pa.string())
+        for place in range(width)
+    ]
+    return Block(columns, lines - chunk.first_line + chunk.first_row, lines, chunk.file, rejects)
+
+
+def _marks(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Where tabs and line feeds are, and how many fields each line has."""
+    table = np.frombuffer(data, np.uint8)
+    marks = np.flatnonzero((table == _TAB) | (table == _NEWLINE))
+    return marks, np.diff(np.flatnonzero(table[marks] == _NEWLINE), prepend=-1)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _csv_chunks(source: Source, name: str, stream: IO[bytes]) -> Iterator[tuple[int, int, Any]]:
+    csv.field_size_limit(2**31 - 1)
+    decoded = (line.decode("utf-8", "surrogateescape") for line in stream)
+    reader = csv.reader(decoded, strict=True)
+    names = [field.removeprefix("\ufeff") for field in next(reader, [])]
+    if not names:
+        return
+    places = _places(source, names, f"{name}:1: the first line")
+    records: list[tuple[int, Any]] = []
+    begin = end = reader.line_num
+    while True:
+        try:
+            fields: Any = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            fields = ("", "", f"is not CSV: {error}", "")
+        line, end = end + 1, reader.line_num
+        if isinstance(fields, list):
+            if not fields:  # a blank line is no row
+                continue
+            if len(fields) != len(names):
+                fields = ("", "", f"has {len(fields)} fields where the first line has {len(names)}", "\t".join(fields))
+            else:
+                fields = [fields[place] for place in places]
+        records.append((line, fields))
+        if len(records) == ROWS:
+            yield len(records), end - begin, records
+            records, begin = [], end
+    if records:
+        yield len(records), end - begin, records
+
+
+def _json_records(source: Source, chunk: Chunk) -> Iterator[tuple[int, Any]]:
+    """(line, fields), or (line, why it is a bad row); blank lines give None."""
+    for position, line in enumerate(chunk.payload.split(b"\n")[:-1]):
+        number = chunk.first_line + position
+        text = line.decode("utf-8", "backslashreplace")
+        if not line.strip():
+            yield number, None
+            continue
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"is not JSON: {error}"
+            yield number, ("", "", reason, text)
+            continue
+        if not isinstance(record, dict):
+            yield number, ("", "", "is no JSON object", text)
+            continue
+        fields: Any = []
+        for column in source.columns:
+            value = _json_text(record.get(column))
+            if value is None:
+                reason = "is no text, number or list of such" if record.get(column) is not None else "has no value"
+                fields = (column, json.dumps(record.get(column)), reason, text)
+                break
+            fields.append(value)
+        yield number, fields
+
+
+def _json_text(value: Any) -> str | None:
+    """A JSON value as a field of a TSV file would hold it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list):
+        parts = [_json_text(part) for part in value]
+        return None if None in parts else ",".join(cast(list[str], parts))
+    return None
+
+
+def _parquet_chunks(source: Source, file: Path) -> Iterator[tuple[int, int, Any]]:
+    with pq.ParquetFile(file) as table:
+        _places(source, table.schema_arrow.names, shown(file))
+        for batch in table.iter_batches(ROWS, columns=list(source.columns)):
+            yield batch.num_rows, batch.num_rows, batch
+
+
+def _hub_chunks(source: Source) -> Iterator[tuple[int, int, Any]]:
+    import datasets
+
+    name, part = cast(tuple[str, str], source.hub)
+    try:
+        dataset = datasets.load_dataset(name, split=part)
+    except Exception as error:
+        raise DataError(f"{source.where}: data set '{name}', split '{part}': {str(error).splitlines()[0]}") from error
+    _places(source, dataset.column_names, f"data set '{name}'")
+    for batch in dataset.with_format("arrow").select_columns(list(source.columns)).iter(ROWS):
+        for piece in batch.to_batches():
+            yield piece.num_rows, piece.num_rows, piece
+
+
+def _parse_batch(source: Source, chunk: Chunk) -> Block:
+    """The columns of a record batch as text, as a field of a TSV file would hold them."""
+    batch: pa.RecordBatch = chunk.payload
+    columns = []
+    for name in source.columns:
+        try:
+            columns.append(_as_text(batch.column(batch.schema.get_field_index(name))))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            kind = batch.schema.field(name).type
+            raise DataError(f"{chunk.file}: column '{name}' is of type {kind}, which is no text or number") from None
+    rows = np.arange(chunk.first_row, chunk.first_row + chunk.rows, dtype=np.int64)
+    block = Block(columns, rows, rows - chunk.first_row + chunk.first_line, chunk.file, [])
+    absent = np.zeros(chunk.rows, bool)
+    for name, values in zip(source.columns, columns, strict=True):
+        if values.null_count:
+            missing = np.asarray(values.is_null()) & ~absent
+            block.rejects.extend(block.reject(int(row), name, "", "has no value") for row in np.flatnonzero(missing))
+            absent |= missing
+    return block.keep(pa.array(~absent)) if absent.any() else block
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type):
+        return pc.binary_join(values.cast(pa.list_(pa.string())), ",")
+    return values.cast(pa.int8() if pa.types.is_boolean(values.type) else values.type).cast(pa.string())
+
+
+def _places(source: Source, names: Sequence[str], where: str) -> list[int]:
+    for name in source.columns:
+        if name not in names:
+            near = did_you_mean(name, names) or f"; it has {', '.join(names)}"
+            raise DataError(f"{where} has no column '{name}', which {source.header} names{near}")
+    return [list(names).index(name) for name in source.columns]
