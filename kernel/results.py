@@ -41,7 +41,7 @@ class ResultSettings:
             SceneError: `result_file` is no plain name, or one that the run folder needs for itself.
         """
         name = f"predict{outputter.extension}" if self.result_file is None else self.result_file
-        if name != Path(name).name or name.startswith("."):
+        if not name or name != Path(name).name or name.startswith("."):
             raise SceneError(f"{where} = '{name}' is not a plain file name; the file is written to output_dir")
         if name in RUN_FOLDER:
             raise SceneError(

@@ -62,4 +62,4 @@ def hits(predictions: Predictions) -> np.ndarray:
     import numpy as np
 
     right = np.equal(decisions(predictions), truth(predictions))
-    return np.all(right.reshape(len(right), -1), axis=1)
+    return np.all(right, axis=1) if right.ndim == 2 else right

@@ -23,7 +23,7 @@ class Bleu(Metric):
     fits = frozenset({"text"})
 
     bleu_tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
-    """sacrebleu's tokenizer: 13a where spaces divide words, intl for all signs of Unicode, zh, char; none: by spaces alone."""
+    """sacrebleu's tokenizer: 13a where spaces divide words, intl for all of Unicode, zh, char; none: spaces alone."""
     bleu_lowercase: bool = False
     """Compare without regard to case."""
     reference_separator: str | None = None
