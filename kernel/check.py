@@ -15,7 +15,7 @@ from .engine import EngineSettings
 from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
 from .pretrained import Pretrained, PretrainedSettings
 from .results import ResultSettings
-from .rows import RowSettings
+from .rows import Reject, RowSettings, refuse
 from .run import RunSettings, splits
 from .scene import SPLITS, Scene, Split
 
@@ -238,3 +238,27 @@ def _fitting(kind: str, problem: Problem) -> list[str]:
 
 def _listed(problems: Iterable[Problem]) -> str:
     return ", ".join(sorted(problems))
+
+
+def first_rows(scene: Scene, part: Processing, count: int) -> tuple[int, list[Reject]]:
+    """Reads the first rows of a split through the processors that need no tokenizer; gives the bad ones too.
+
+    Raises:
+        DataError: a bad row, where `bad_rows` is `fail`.
+    """
+    from .readers import chunks, parse
+
+    part.processors = [
+        processor
+        for processor in part.processors
+        if not any(made.padding in ("pad_token", "pad_token_type") for made in processor.fields())
+    ]
+    seen, rejects = 0, list[Reject]()
+    for chunk in chunks(part.source):
+        made = part.make(chunk, parse(part.source, chunk))
+        rejects += [reject for reject in made.rejects if reject.row < count]
+        seen = min(count, chunk.first_row + chunk.rows)
+        if seen == count:
+            break
+    refuse(rejects, scene.read(RowSettings).bad_rows)
+    return seen, rejects

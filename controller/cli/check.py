@@ -1,23 +1,47 @@
-"""`deepgen check SCENE [--name value …]`: each setting and where it came from; refuses what cannot run."""
+"""`deepgen check SCENE [--rows N] [--name value …]`: each setting and where it came from; refuses what cannot run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...kernel.scene import Scene, Value
+from ...kernel.check import Findings, examine, first_rows
+from ...kernel.contracts import Field
+from ...kernel.errors import UserError
+from ...kernel.record import text_of
+from ...kernel.scene import Scene
 from ...kernel.settings import load
+
+LONGEST = 70
+"""Characters of a value that are shown."""
+COUNTED = 64 << 20
+"""Files of more bytes than this are not counted through."""
 
 
 def help_text(arguments: Sequence[str]) -> str:
     """What `deepgen check --help` prints."""
-    return "usage: deepgen check SCENE [--all] [--rows N] [--name value …]"
+    return (
+        "usage: deepgen check SCENE [--rows N] [--name value …]\n\n"
+        "Prints every setting with its value and where that was given, and what the run would do.\n"
+        "--rows N also reads the first N rows of each file through the processors that need no tokenizer.\n"
+        "A scene that cannot run is refused with one line and exit code 2. Nothing is trained or downloaded."
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the table of settings."""
+    """Prints the settings, then what the run would do."""
     reference, tokens = split(arguments)
+    rows = _take_rows(tokens)
     scene = load(reference, tokens)
     print(table(scene))
+    found = examine(scene)
+    print("\n" + "\n".join(_outlook(scene, found)))
+    for note in found.notes:
+        print(f"note: {note}")
+    for name, part in found.parts.items() if rows else ():
+        seen, rejects = first_rows(scene, part, rows)
+        print(f"rows: the first {seen} of {name} are read, {len(rejects)} are bad")
+        for reject in rejects[:5]:
+            print(f"  {reject}")
     return 0
 
 
@@ -30,14 +54,67 @@ def split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 
 def table(scene: Scene) -> str:
     """Setting, value and origin; those that were set come first."""
-    values = sorted(scene.values.values(), key=lambda value: not value.is_set)
-    rows = [(value.option.name, _shown(value), str(value.origin)) for value in values]
+    rows = [(value.option.name, _cut(text_of(value)), str(value.origin)) for value in scene.values.values()]
+    rows.sort(key=lambda row: row[2] == "default")
+    rows.insert(0, ("setting", "value", "from"))
     wide = max(len(name) for name, _, _ in rows)
-    wider = min(60, max(len(shown) for _, shown, _ in rows))
+    wider = max(len(shown) for _, shown, _ in rows)
     return "\n".join(f"{name:<{wide}}  {shown:<{wider}}  {origin}" for name, shown, origin in rows)
 
 
-def _shown(value: Value) -> str:
-    if isinstance(value.value, tuple):
-        return ",".join(map(str, value.value))
-    return str(value.value)
+def _outlook(scene: Scene, found: Findings) -> list[str]:
+    """What the run would do, a line a thing."""
+    lines = []
+    for name, part in found.parts.items():
+        source = part.source
+        what = "hub:" + ":".join(source.hub) if source.hub else ", ".join(str(file) for file in source.files[:3])
+        more = f" and {len(source.files) - 3} more files" if len(source.files) > 3 else ""
+        lines.append(f"{name}: {what}{more}{_count(found, name)}")
+        lines += [f"  {_field(field)}" for field in part.fields.values()]
+    labels = f": labels are {_kind(found.labels)}" if found.labels else ""
+    lines.append(f"task: {scene.settings.task} answers with {found.problem}{labels}")
+    if "eval" in found.splits:
+        keys = [key or ", ".join(metric.keys()) for metric, key in scene.metrics]
+        lines.append(f"scores: {', '.join(f'eval_{key}' for text in ['loss', *keys] for key in text.split(', '))}")
+    if found.outputter:
+        columns = scene.outputter(found.outputter).columns(found.problem or "text", scene.values["result_header"].value)
+        lines.append(f"result: {found.outputter}, columns {', '.join(columns)}")
+    return lines
+
+
+def _count(found: Findings, name: str) -> str:
+    from ...kernel.readers import chunks
+
+    source = next(part.source for split, part in found.parts.items() if split == name)
+    if source.hub or sum(file.stat().st_size for file in source.files) > COUNTED:
+        return ""
+    return f", {sum(chunk.rows for chunk in chunks(source))} rows"
+
+
+def _field(field: Field) -> str:
+    shape = {"scalar": "one a row", "fixed": "the same number in each row", "ragged": "any number a row"}[field.shape]
+    return f"{field.name:<16} {field.dtype:<8} {shape}" + (f", with {field.mask}" if field.mask else "")
+
+
+def _kind(labels: Field) -> str:
+    if labels.shape == "ragged":
+        return "token ids"
+    numbers = {"int64": "whole numbers", "float32": "numbers", "string": "text"}[labels.dtype]
+    return f"lists of {numbers}" if labels.shape == "fixed" else numbers
+
+
+def _take_rows(tokens: list[str]) -> int:
+    """Takes `--rows N` out of the tokens."""
+    for position, token in enumerate(tokens):
+        name, equals, value = token.partition("=")
+        if name == "--rows":
+            value = value if equals else "".join(tokens[position + 1 : position + 2])
+            if not value.isdigit():
+                raise UserError(f"--rows = '{value}' is not a whole number; give how many rows to read")
+            del tokens[position : position + (1 if equals else 2)]
+            return int(value)
+    return 0
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
