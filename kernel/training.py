@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+import pickle
+import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import SceneError
@@ -13,11 +18,14 @@ if TYPE_CHECKING:
     import torch
 
     from .batches import MicroBatch
-    from .checkpoints import Checkpoints
+    from .checkpoints import Checkpoint, Checkpoints
     from .contracts import Model
     from .engine import Engine
     from .events import EventStream
     from .scene import Scene
+
+
+POSITION = "position.json"
 
 
 class TrainData(Protocol):
@@ -115,6 +123,108 @@ class Optimization:
             )
         except (TypeError, ValueError, KeyError) as error:
             raise SceneError(f"lr_scheduler_type = '{self.lr_scheduler_type}': {error}") from None
+
+
+@dataclass
+class Position:
+    """How far training is: all that a checkpoint holds besides weights, optimizer, schedule and random numbers."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    epoch: int = 0
+    """Epochs done."""
+    epoch_step: int = 0
+    """Steps done of the epoch that is going on."""
+    steps_per_epoch: int = 0
+    """0 when it is not known."""
+    best: float | None = None
+    best_step: int | None = None
+    without_gain: int = 0
+    """Evaluations since the best one."""
+    loss_sum: float | torch.Tensor = 0.0
+    """Losses since the last point of the learning curve, and the number of steps they come from."""
+    loss_steps: int = 0
+
+    def advance(self, last: bool) -> None:
+        """One more step is done; `last` of its epoch."""
+        self.step += 1
+        self.epoch_step += 1
+        if last:
+            self.epoch, self.epoch_step = self.epoch + 1, 0
+
+    @property
+    def passes(self) -> float:
+        """Epochs done, with the share of the one that is going on."""
+        return self.epoch + (self.epoch_step / self.steps_per_epoch if self.steps_per_epoch else 0.0)
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What a checkpoint must have in common with the run that loads it: its files are divided accordingly."""
+    engine = run.engine
+    return {"num_ranks": engine.ranks, "zero_stage": engine.zero_stage, "dtype": str(engine.dtype).split(".")[1]}
+
+
+def save(run: Run, position: Position, folder: Path) -> None:
+    """Writes this rank's part of a checkpoint."""
+    run.engine.save(folder)
+    if run.engine.rank == 0:
+        text = json.dumps({**dataclasses.asdict(position), "loss_sum": float(position.loss_sum)}, indent=1)
+        (folder / POSITION).write_text(text, encoding="utf-8")
+    (folder / f"random-{run.engine.rank}.pickle").write_bytes(pickle.dumps(_random_state()))
+
+
+def load(run: Run, checkpoint: Checkpoint, fresh: Position) -> Position:
+    """Takes up a checkpoint: weights, optimizer, schedule, random numbers; returns where training goes on.
+
+    Raises:
+        SceneError: it was written by another number of ranks, at another stage, or with another number of rows.
+    """
+    path = checkpoint.path
+    for name, value in facts(run).items():
+        if checkpoint.facts.get(name) != value:
+            raise SceneError(
+                f"{path} was written with {name} {checkpoint.facts.get(name)}, and this run has {value}; "
+                "run it as it was, or start over with --overwrite_output_dir"
+            )
+    position = Position(**json.loads((path / POSITION).read_text(encoding="utf-8")))
+    if position.steps_per_epoch != fresh.steps_per_epoch:
+        raise SceneError(
+            f"{path} was written with {position.steps_per_epoch} steps an epoch, and this run has "
+            f"{fresh.steps_per_epoch}: the data or the batch size has changed; start over with --overwrite_output_dir"
+        )
+    run.engine.load(path)
+    _restore(pickle.loads((path / f"random-{run.engine.rank}.pickle").read_bytes()))
+    return position
+
+
+def seed_rank(seed: int) -> None:
+    """Seeds dropout and all else that is drawn at random in this process."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _random_state() -> tuple[Any, ...]:
+    import numpy as np
+    import torch
+
+    gpu = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), gpu
+
+
+def _restore(state: tuple[Any, ...]) -> None:
+    import numpy as np
+    import torch
+
+    python, numpy, cpu, gpu = state
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(cpu)
+    if gpu is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(gpu)
 
 
 def main_score(scene: Scene) -> tuple[str, bool]:
