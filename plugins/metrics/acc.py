@@ -61,5 +61,5 @@ def hits(predictions: Predictions) -> np.ndarray:
     """Whether each row is right [rows] bool."""
     import numpy as np
 
-    right = np.equal(decisions(predictions), truth(predictions))
-    return np.all(right, axis=1) if right.ndim == 2 else right
+    right: np.ndarray = np.equal(decisions(predictions), truth(predictions))
+    return right.min(axis=1) if right.ndim == 2 else right

@@ -61,7 +61,8 @@ def _f1(right: np.ndarray, picked: np.ndarray, real: np.ndarray) -> np.ndarray:
     """2·right / (picked + real) of each class, 0 where both are 0."""
     import numpy as np
 
-    return np.divide(2 * right, picked + real, out=np.zeros(len(right)), where=picked + real > 0)
+    each: np.ndarray = 2 * right / np.maximum(picked + real, 1)
+    return each
 
 
 def _micro(right: np.ndarray, picked: np.ndarray, real: np.ndarray) -> float:

@@ -64,11 +64,14 @@ def predict(path: Path, shares: Sequence[Sequence[Sequence[int]]], expected: Seq
             together.wait(10)
             return [given[other] for other in range(len(shares))] if rank == 0 else None
 
+        def barrier() -> None:
+            together.wait(10)
+
         try:
             with ResultFile(path, Shout(), rank, len(shares), keep_rank_files=keep) as result:
                 for rows in shares[rank]:
                     result.write(batch(rows))
-                result.commit(gather, lambda: together.wait(10) and None, np.array(expected, dtype=np.int64))
+                result.commit(gather, barrier, np.array(expected, dtype=np.int64))
         except threading.BrokenBarrierError:
             pass
         except BaseException as error:
