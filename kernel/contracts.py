@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import pyarrow as pa
     import torch
@@ -220,9 +222,20 @@ class Model(Plugin):
         """Names of the classes in index order, as the saved module knows them; empty where there are none."""
         return ()
 
-    def generation_settings(self) -> Mapping[str, Any]:
-        """The generation settings that the user set, to be saved with the model folder."""
+    def decided(self) -> Mapping[str, Any]:
+        """Options that `build` decided, such as problem_type, to be saved with the model folder."""
         return {}
+
+    def save(self, module: torch.nn.Module, state: Mapping[str, torch.Tensor], folder: Path) -> None:
+        """Writes config and weights into a model folder; by default as Hugging Face does.
+
+        Args:
+            module: for its config; its own weights may be partitioned or in another type.
+            state: all weights in float32.
+            folder: exists and is empty.
+        """
+        writer: Any = module
+        writer.save_pretrained(folder, state_dict=dict(state))
 
 
 class Metric(Plugin):

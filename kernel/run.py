@@ -1,11 +1,23 @@
-"""A run: what it does, in which folder and in how many ranks."""
+"""A run: scene → rows → features → batches → engine → metrics → result file → record; the same on every rank."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from .errors import DeepgenError, Interrupted
 from .options import Range
+from .scene import SPLITS, Scene, Split
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .folder import RunFolder
+    from .terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -26,3 +38,106 @@ class RunSettings:
     """Of new weights, dropout and the order of the rows."""
     num_ranks: Annotated[int | None, Range(1)] = None
     """Processes that share the work; by default one for each GPU, or one. A launcher's own number comes first."""
+
+
+class Stop:
+    """Ctrl-C and SIGTERM: the first asks for a clean stop with a checkpoint, the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            os._exit(Interrupted.exit_code)
+        self.asked = True
+
+
+def splits(scene: Scene) -> tuple[Split, ...]:
+    """The splits that the run reads, in order."""
+    settings = scene.read(RunSettings)
+    asked = {"train": settings.do_train, "eval": settings.do_eval, "predict": settings.do_predict}
+    return tuple(
+        split
+        for split in SPLITS
+        if (scene.values[f"{split}_dir"].value is not None if asked[split] == "auto" else asked[split])
+    )
+
+
+def run(scene: Scene, terminal: Terminal) -> None:
+    """Runs this rank's part of a scene to its end.
+
+    Raises:
+        UserError: a mistake in the scene or the data.
+        RunError: the run failed; Interrupted: it was stopped and can go on.
+    """
+    from . import tracking
+    from .engine import Engine, EngineSettings
+    from .events import EventStream, Silent
+    from .phases import Phases
+    from .progress import Progress
+    from .record import SCENE_FILE, write_resolved
+
+    begin = time.monotonic()
+    stop = Stop()
+    engine = Engine.start(scene.read(EngineSettings))
+    folder = _folder(scene, engine)
+    terminal.move_log(folder.path / "log" / f"rank_{engine.rank}.log")
+    if engine.rank != 0:
+        Phases(scene, engine, folder, Silent(), stop).run()
+        return
+    events = EventStream(folder.path)
+    progress = Progress(terminal.stream)
+    events.subscribe(progress)
+    write_resolved(scene, folder.path / SCENE_FILE)
+    tracker = tracking.start(folder.path, scene.read(tracking.TrackingSettings))
+    state: Literal["succeeded", "failed", "interrupted"] = "succeeded"
+    message = ""
+    try:
+        Phases(scene, engine, folder, events, stop).run()
+    except Interrupted as error:
+        state, message = "interrupted", str(error)
+        raise
+    except BaseException as error:
+        state, message = "failed", first_error(error)
+        raise
+    finally:
+        events.finished(state, message, seconds=time.monotonic() - begin)
+        if tracker is not None:
+            progress.recorded(tracker.finish())
+
+
+def _folder(scene: Scene, engine: Engine) -> RunFolder:
+    """The run folder, chosen by rank 0 for all."""
+    from .folder import choose
+
+    settings = scene.read(RunSettings)
+    chosen: RunFolder | DeepgenError | None = None
+    if engine.rank == 0:
+        try:
+            chosen = choose(scene, settings.output_dir, settings.overwrite_output_dir)
+        except DeepgenError as error:  # the other ranks wait for it
+            chosen = error
+    chosen = engine.broadcast(chosen)
+    if isinstance(chosen, DeepgenError):
+        raise chosen
+    assert chosen is not None
+    return chosen
+
+
+def first_error(error: BaseException) -> str:
+    """The cause in one line: what the first rank to fail wrote down, else this rank's own error.
+
+    A rank that dies takes the others' connections with it, so their errors say little.
+    """
+    if not isinstance(error, DeepgenError) and (attempt := os.environ.get("DEEPGEN_ATTEMPT")):
+        time.sleep(1.0)
+        records = sorted(Path(attempt).glob("rank_*.error"), key=lambda record: record.stat().st_mtime_ns)
+        if records:
+            return records[0].read_text(encoding="utf-8").strip()
+    text = str(error).strip().split("\n")[0]
+    return text if isinstance(error, DeepgenError) else f"{type(error).__name__}: {text}"

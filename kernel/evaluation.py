@@ -1,0 +1,180 @@
+"""Evaluation and prediction: a model's answers for every row of a split, exact over any number of ranks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .contracts import Batch, Metric, Model, Predictions, Problem, State
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .engine import Engine
+    from .events import EventStream
+    from .features import Features
+    from .results import ResultFile
+
+
+@dataclass
+class Evaluation:
+    """What an evaluation found, the same on every rank."""
+
+    scores: dict[str, float]
+    """`eval_loss`, then `eval_<key>` of each metric."""
+    rows: int
+    seconds: float
+    predictions: dict[str, Any] = field(default_factory=dict)
+    """On rank 0, for the pictures: `scores` and `labels` arrays in row order, where the model gives scores."""
+
+
+@dataclass
+class Evaluator:
+    """Everything that evaluating and predicting have in common."""
+
+    engine: Engine
+    model: Model
+    problem: Problem
+    class_names: tuple[str, ...]
+    events: EventStream
+
+    def evaluate(
+        self, features: Features, batches: Iterable[tuple[Batch, np.ndarray]], metrics: Sequence[Metric]
+    ) -> Evaluation:
+        """Teacher-forced loss and every metric over all rows.
+
+        Batches are the same whatever the number of ranks, and sums and rows are put in input order before anything is
+        computed from them, so that the scores do not depend on the number of ranks, to the last bit.
+        """
+        import numpy as np
+        import torch
+
+        begin = time.monotonic()
+        self.events.stage("eval", total=len(features), unit="rows")
+        count = self.events.counter("eval")
+        losses: list[tuple[int, float, int]] = []
+        states: list[list[State]] = [[] for _ in metrics]
+        kept: list[State] = []
+        rows: list[np.ndarray] = []
+        done = 0
+        module = self.engine.module
+        module.eval()
+        generate = self.problem == "text" and bool(metrics)
+        with torch.no_grad():
+            for batch, indices in batches:
+                on_device = self.engine.to_device(batch)
+                loss = self.model.loss(module, on_device)
+                answers = self.model.predict(module, on_device) if generate else loss.outputs
+                if len(indices) == 0:
+                    continue
+                losses.append((int(indices[0]), float(loss.total), loss.count))
+                predictions = self._predictions(features, indices, batch, answers)
+                for metric, collected in zip(metrics, states, strict=True):
+                    collected.append(metric.update(predictions))
+                rows.append(predictions.rows)
+                if predictions.scores is not None and predictions.labels is not None:
+                    kept.append({"scores": predictions.scores, "labels": predictions.labels})
+                done += len(indices)
+                count(min(done * self.engine.ranks, len(features)), len(features))
+        module.train()
+        scores, pictures = self._compute(metrics, losses, states, kept, rows)
+        return Evaluation(scores, len(features), time.monotonic() - begin, pictures)
+
+    def _compute(
+        self,
+        metrics: Sequence[Metric],
+        losses: Sequence[tuple[int, float, int]],
+        states: Sequence[Sequence[State]],
+        kept: Sequence[State],
+        rows: Sequence[np.ndarray],
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Joins what the ranks have kept on rank 0, in row order; every rank gets the scores."""
+        import numpy as np
+
+        merged = [metric.merge(parts) if parts else {} for metric, parts in zip(metrics, states, strict=True)]
+        mine = (losses, merged, _concatenate(kept), np.concatenate(rows) if rows else np.empty(0, np.int64))
+        gathered = self.engine.gather(mine)
+        scores: dict[str, float] = {}
+        pictures: dict[str, Any] = {}
+        if gathered is not None:
+            parts = sorted(part for rank_losses, *_ in gathered for part in rank_losses)
+            total = sum(count for _, _, count in parts)
+            scores["eval_loss"] = math.fsum(loss for _, loss, _ in parts) / total if total else math.nan
+            order = np.argsort(np.concatenate([rank_rows for *_, rank_rows in gathered]), kind="stable")
+            for position, metric in enumerate(metrics):
+                present = [rank_merged[position] for _, rank_merged, _, _ in gathered if rank_merged[position]]
+                state = _ordered(metric.merge(present), order) if present else {}
+                for key, value in metric.compute(state, self.class_names).items():
+                    scores[f"eval_{key}"] = float(value)
+            pictures = _ordered(_concatenate([part for _, _, part, _ in gathered if part]), order)
+        return self.engine.broadcast(scores), pictures
+
+    def predict(
+        self,
+        features: Features,
+        batches: Iterable[tuple[Batch, np.ndarray]],
+        result: ResultFile,
+        columns: Sequence[str],
+    ) -> int:
+        """Writes the answer of every row through `result`, which merges the ranks; returns the number of rows."""
+        import torch
+
+        begin = time.monotonic()
+        self.events.stage("predict", total=len(features), unit="rows", detail=result.path)
+        count = self.events.counter("predict")
+        done = 0
+        module = self.engine.module
+        module.eval()
+        result.open()
+        try:
+            with torch.no_grad():
+                for batch, indices in batches:
+                    answers = self.model.predict(module, self.engine.to_device(batch))
+                    if len(indices) == 0:
+                        continue
+                    result.write(self._predictions(features, indices, batch, answers, columns))
+                    done += len(indices)
+                    count(min(done * self.engine.ranks, len(features)), len(features))
+            rows = result.commit(self.engine.gather, self.engine.barrier, expected=features.row_numbers)
+        except BaseException:
+            result.abort()
+            raise
+        seconds = time.monotonic() - begin
+        self.events.predicted(result.path, rows=len(features), rows_per_second=len(features) / max(seconds, 1e-9))
+        return rows
+
+    def _predictions(
+        self,
+        features: Features,
+        indices: np.ndarray,
+        batch: Batch,
+        answers: Mapping[str, Any],
+        columns: Sequence[str] = (),
+    ) -> Predictions:
+        scores, labels = answers.get("scores"), batch.get("labels")
+        text = self.problem == "text"
+        return Predictions(
+            rows=features.row_numbers[indices],
+            problem=self.problem,
+            # numpy has no bfloat16
+            scores=scores.float().cpu().numpy() if scores is not None else None,
+            texts=answers.get("texts"),
+            labels=labels.cpu().numpy() if labels is not None and not text else None,
+            references=self.model.references(batch) if text and labels is not None else None,
+            class_names=self.class_names,
+            columns=features.columns(columns, indices) if columns else {},
+        )
+
+
+def _ordered(state: State, order: np.ndarray) -> State:
+    """Puts rows into input order; an array of another length (a metric that adds up) is left as it is."""
+    return {key: array[order] if len(array) == len(order) else array for key, array in state.items()}
+
+
+def _concatenate(states: Sequence[State]) -> State:
+    import numpy as np
+
+    return {key: np.concatenate([state[key] for state in states]) for key in states[0]} if states else {}

@@ -1,0 +1,269 @@
+"""The phases of a run on one rank: features, model, training, evaluation, the model folder, prediction."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import training
+from .batches import BatchSettings, EvalBatches, TrainBatches
+from .checkpoints import Checkpoints
+from .errors import Interrupted
+from .evaluation import Evaluation, Evaluator
+from .features import Features, prepare
+from .model_folder import save_model
+from .pretrained import Pretrained, PretrainedSettings
+from .results import ResultFile, ResultSettings
+from .rows import source, texts
+from .run import RunSettings, Stop, splits
+from .scene import Scene, Split
+
+if TYPE_CHECKING:
+    import torch
+
+    from .contracts import Problem
+    from .engine import Engine
+    from .events import EventStream
+    from .folder import RunFolder
+
+MODEL = "model"
+"""The model folder, inside the run folder."""
+METRICS = "metrics.json"
+EVALUATION = Path("log") / "eval.npz"
+"""Scores and labels of the last evaluation, for the pictures in MLflow."""
+
+
+@dataclass
+class Phases:
+    """One rank's way through a run."""
+
+    scene: Scene
+    engine: Engine
+    folder: RunFolder
+    events: EventStream
+    stop: Stop
+    features: dict[Split, Features] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Everything the scene asks for.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM came; a checkpoint was written if there was anything to keep.
+        """
+        _seed(self.settings.seed)
+        wanted = splits(self.scene)
+        for split in wanted:
+            self.features[split] = self._prepare(split)
+        self._tell()
+        self._leave_if_asked()
+        self.events.stage("model", detail=self.scene.values["model"].value or "")
+        _seed(self.settings.seed)
+        module = self.scene.model.build(self.pretrained, self._labels())
+        if "train" in wanted:
+            self._train(module)
+        else:
+            self.engine.place(module)
+            if "eval" in wanted:
+                self.scores = dict(self._evaluate())
+                self.events.scored("eval", self.scores)
+        self._write_scores()
+        self._leave_if_asked()
+        if "predict" in wanted:
+            self._predict()
+
+    @cached_property
+    def settings(self) -> RunSettings:
+        """What the run does."""
+        return self.scene.read(RunSettings)
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """What training can go on from."""
+        return Checkpoints(self.folder.path / "checkpoints", self.engine)
+
+    @cached_property
+    def batch_settings(self) -> BatchSettings:
+        """How rows become batches."""
+        return self.scene.read(BatchSettings)
+
+    @cached_property
+    def pretrained(self) -> Pretrained:
+        """The model that the run starts from."""
+        return Pretrained(self.scene.read(PretrainedSettings), self._train_texts)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What the model answers with."""
+        labels = self._labels()
+        return self.scene.model.problem(labels.field if labels else self._label_field())
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Evaluates and predicts with the engine's model."""
+        labels = self._labels()
+        names = (labels.names if labels else ()) or self.scene.model.class_names(self.engine.module)
+        return Evaluator(self.engine, self.scene.model, self.problem, names, self.events)
+
+    def _tell(self) -> None:
+        """The attempt begins: what it runs on, with which settings and data."""
+        from deepgen.v1.event_pb2 import Event
+
+        parameters = {name: value.value for name, value in self.scene.values.items()}
+        newest = self.checkpoints.newest() if self.folder.resumes else None
+        self.events.started(
+            scene=self.scene.name,
+            ranks=self.engine.ranks,
+            device=str(self.engine.device),
+            dtype=str(self.engine.dtype).removeprefix("torch."),
+            zero_stage=self.engine.zero_stage,
+            output_dir=self.folder.path,
+            resumed_step=newest.step if newest else 0,
+            parameters={name: value for name, value in parameters.items() if value not in (None, (), "")},
+            data_sets=[
+                Event.DataSet(
+                    split=split,
+                    path=str(self.scene.values[f"{split}_dir"].value),
+                    rows=len(made),
+                    digest=made.digest,
+                    bad_rows=made.bad_rows,
+                )
+                for split, made in self.features.items()
+            ],
+        )
+        for note in [*self.scene.notes, *([self.folder.note] if self.folder.note else [])]:
+            self.events.notice(note)
+
+    def _prepare(self, split: Split) -> Features:
+        keep = self.scene.read(ResultSettings).result_header if split == "predict" else ()
+        self.events.stage("features", unit="rows", detail=split)
+        made = prepare(
+            self.scene,
+            split,
+            self.pretrained,
+            keep_columns=keep,
+            rejects=self.folder.path / "rejects.tsv",
+            rank=self.engine.rank,
+            ranks=self.engine.ranks,
+            barrier=self.engine.barrier,
+            notice=self.events.notice,
+            progress=self.events.counter("features"),
+        )
+        for name, share in made.truncated.items():
+            if share > 0:
+                self.events.notice(f"{split}: {share:.1%} of the rows are cut at the length limit ({name})")
+        return made
+
+    def _labels(self) -> Any:
+        return self.features["train"].labels if "train" in self.features else None
+
+    def _label_field(self) -> Any:
+        return next((made.fields["labels"] for made in self.features.values() if "labels" in made.fields), None)
+
+    def _train_texts(self) -> Iterable[str]:
+        """The texts that a tokenizer of the scene's own is trained on: the columns that become tokens."""
+        columns: list[str] = []
+        for processor in self.scene.processors("train"):
+            if any(made.shape == "ragged" for made in processor.fields()):
+                columns += [name for name in processor.inputs if name not in columns]
+        yield from texts(source(self.scene, "train"), columns)
+
+    def _train(self, module: torch.nn.Module) -> None:
+        score, higher_is_better = training.main_score(self.scene)
+        run = training.Run(
+            scene=self.scene,
+            engine=self.engine,
+            model=self.scene.model,
+            module=module,
+            new_parameters=self.pretrained.new_parameters,
+            train_data=self._train_batches,
+            per_device=self.batch_settings.per_device_train_batch_size,
+            evaluate=self._evaluate if "eval" in self.features else None,
+            score=score,
+            higher_is_better=higher_is_better,
+            events=self.events,
+            checkpoints=self.checkpoints,
+            seed=self.settings.seed,
+            stop=lambda: bool(self.stop),
+            resumes=self.folder.resumes,
+        )
+        self.scores = dict(self.scene.trainer.train(run))
+        self.events.stage("save", detail=MODEL)
+        save_model(self.scene, self.engine, self.pretrained, self.folder.path / MODEL)
+        self.events.saved("model", self.folder.path / MODEL)
+
+    def _train_batches(self, accumulation: int) -> TrainBatches:
+        return TrainBatches(
+            self.features["train"],
+            self.pretrained.padding,
+            self.batch_settings,
+            accumulation,
+            self.engine.ranks,
+            self.engine.rank,
+            self.settings.seed,
+        )
+
+    def _eval_batches(self, split: Split) -> EvalBatches:
+        return EvalBatches(
+            self.features[split], self.pretrained.padding, self.batch_settings, self.engine.ranks, self.engine.rank
+        )
+
+    def _evaluate(self) -> Mapping[str, float]:
+        found: Evaluation = self.evaluator.evaluate(
+            self.features["eval"], self._eval_batches("eval"), [metric for metric, _ in self.scene.metrics]
+        )
+        if found.predictions:
+            from .figures import save_evaluation
+
+            path = self.folder.path / EVALUATION
+            names, problem = self.evaluator.class_names, self.problem
+            save_evaluation(path, found.predictions["scores"], found.predictions["labels"], names, problem)
+        return found.scores
+
+    def _predict(self) -> None:
+        settings = self.scene.read(ResultSettings)
+        name = self.scene.settings.output_type or ("generation" if self.problem == "text" else "score")
+        outputter = self.scene.outputter(name)
+        path = settings.path(self.folder.path, outputter)
+        result = ResultFile(
+            path, outputter, self.engine.rank, self.engine.ranks, keep_rank_files=settings.keep_rank_files
+        )
+        batches = self._until_asked(self._eval_batches("predict"))
+        self.evaluator.predict(self.features["predict"], batches, result, settings.result_header)
+
+    def _until_asked(self, batches: EvalBatches) -> Iterator[Any]:
+        """The batches, until some rank was asked to stop."""
+        for position, batch in enumerate(batches):
+            if position % 16 == 0:
+                self._leave_if_asked()
+            yield batch
+
+    def _leave_if_asked(self) -> None:
+        """Ends the run on all ranks together when one of them was asked to."""
+        if self.engine.all_reduce([float(bool(self.stop))])[0]:
+            raise Interrupted("stopped; the same command goes on from here")
+
+    def _write_scores(self) -> None:
+        if self.engine.rank != 0 or not self.scores:
+            return
+        # JSON has no NaN
+        plain = {name: None if math.isnan(value) else value for name, value in self.scores.items()}
+        aside = self.folder.path / f".{METRICS}.new"
+        aside.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+        aside.replace(self.folder.path / METRICS)
+
+
+def _seed(seed: int) -> None:
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries draw from it
+    torch.manual_seed(seed)
