@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from .cells import FLOAT
 from .errors import SceneError
 
 
@@ -44,10 +46,9 @@ def parse(mapping: Mapping[str, str]) -> Mapped:
     numbers: list[float] = []
     decimal = any("." in value for value in values.values())
     for name, value in values.items():
-        try:
-            numbers.append(float(value) if decimal else int(value))
-        except ValueError:
-            raise SceneError(f"label_mapping: '{name}' has the value '{value}', which is not a number") from None
+        if not re.fullmatch(FLOAT if decimal else "[+-]?[0-9]+", value):
+            raise SceneError(f"label_mapping: '{name}' has the value '{value}', which is not a number")
+        numbers.append(float(value))
     names = tuple(values)
     if decimal:
         return Mapped(names, tuple(numbers), "float32")

@@ -161,7 +161,8 @@ class Pretrained:
         attention = {"attn_implementation": self.settings.attn_implementation, "dtype": torch.float32}
         try:
             if self._scratch:
-                return auto.from_config(settings, **attention)
+                made: torch.nn.Module = auto.from_config(settings, **attention)
+                return made
             module, found = auto.from_pretrained(
                 self._source, config=settings, output_loading_info=True, ignore_mismatched_sizes=True, **attention
             )
@@ -173,7 +174,8 @@ class Pretrained:
         self.new_parameters = frozenset(new)
         if len(self.tokenizer) > module.get_input_embeddings().weight.shape[0]:
             module.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
-        return module
+        loaded: torch.nn.Module = module
+        return loaded
 
     def save_tokenizer(self, folder: str | Path) -> None:
         """Writes the tokenizer into a model folder."""
@@ -271,8 +273,11 @@ def _find(settings: PretrainedSettings) -> tuple[bool, str]:
     if prefix == "package":
         return False, str(package_folder(rest))
     if prefix == "scratch":
+        from . import scratch
+
         if not Path(rest).is_file():
             raise SceneError(f"model = '{model}': no such file")
+        scratch.check(Path(rest))
         return True, rest
     path = Path(model).expanduser()
     if path.is_dir():

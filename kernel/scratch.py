@@ -86,6 +86,19 @@ def library_versions() -> tuple[str, ...]:
     return tuple(f"{name}=={version(name)}" for name in ("tokenizers", "transformers"))
 
 
+def check(file: Path) -> None:
+    """Refuses a scratch file that is wrong in itself, as far as that can be told without Transformers.
+
+    Raises:
+        SceneError: it cannot be read, names no architecture, or its `tokenizer` block is wrong.
+    """
+    written = _read(file)
+    if not isinstance(written.get("model_type"), str):
+        raise SceneError(f"{file}: needs a model_type, such as t5, bart or bert")
+    if not isinstance(written.get("tokenizer"), str):
+        _settings(file, written.get("tokenizer"))
+
+
 def model_config(file: Path, tokenizer: Any) -> Any:
     """The Hugging Face config that a scratch file describes, with the ids of the tokenizer filled in.
 
@@ -178,8 +191,10 @@ def _train(settings: TokenizerSettings, texts: Iterable[str]) -> Any:
     kind = _KINDS[settings.model]
     specials = list(dict.fromkeys(kind.specials.values()))
     unknown = kind.specials["unk_token"]
-    common = {"vocab_size": settings.vocab_size, "special_tokens": specials, "show_progress": False}
-    frequency = {"min_frequency": settings.min_frequency}
+    common: dict[str, Any] = {"vocab_size": settings.vocab_size, "special_tokens": specials, "show_progress": False}
+    frequency: dict[str, Any] = {"min_frequency": settings.min_frequency}
+    backend: Any
+    trainer: Any
     cleaning: list[Any] = [normalizers.Lowercase()] if settings.lowercase else []
     if settings.model == "word_level":
         backend = Tokenizer(models.WordLevel(unk_token=unknown))

@@ -54,9 +54,12 @@ class Seq2Label(Model):
     label_smoothing_factor: Annotated[float, Range(0, 1)] = 0.0
     """Share of the target that is spread evenly over all classes; single-label with two or more logits only."""
 
+    def __post_init__(self) -> None:
+        self._problem: Problem | None = self.problem_type
+
     def problem(self, labels: Field | None) -> Problem:
         if labels is None:
-            return self.problem_type or "single_label_classification"
+            return self._problem or "single_label_classification"
         fits = FITS.get((labels.dtype, labels.shape), ())
         kind = {"scalar": labels.dtype, "fixed": "lists of numbers", "ragged": "token lists"}[labels.shape]
         kind = {"int64": "whole numbers", "float32": "decimal numbers", "string": "text"}.get(kind, kind)
@@ -81,7 +84,7 @@ class Seq2Label(Model):
         config = pretrained.config
         settings: dict[str, Any] = {}
         if labels is None:
-            self._problem: Problem = self.problem_type or config.problem_type or self.problem(None)
+            self._problem = self.problem_type or config.problem_type or self.problem(None)
             self._size = self.num_labels or config.num_labels
         else:
             self._problem = self.problem(labels.field)
@@ -121,21 +124,26 @@ class Seq2Label(Model):
         return self.num_labels
 
     def count(self, batch: Batch) -> int:
-        labels: torch.Tensor = batch["labels"]
-        if self._problem == "single_label_classification" and len(labels):
-            least, most, limit = int(labels.min()), int(labels.max()), max(self._size, 2)
-            if least < 0 or most >= limit:
-                wrong = least if least < 0 else most
-                raise DataError(f"label {wrong} is not one of the model's classes, 0 to {limit - 1}")
+        self._check(batch["labels"])
+        return len(batch["labels"])
+
+    def _check(self, labels: torch.Tensor) -> None:
+        """Refuses labels that the model has no output for; a GPU would only say that an index is out of bounds."""
+        if self._problem == "single_label_classification":
+            classes = max(self._size, 2)
+            wrong = labels[(labels < 0) | (labels >= classes)]
+            if len(wrong):
+                raise DataError(f"label {int(wrong[0])} is not one of the model's classes, 0 to {classes - 1}")
         if self._problem == "multi_label_classification" and labels.shape[1] != self._size:
             raise DataError(f"labels are lists of {labels.shape[1]} numbers, and the model has {self._size} classes")
-        return len(labels)
 
     def loss(self, module: torch.nn.Module, batch: Batch) -> Loss:
         import torch.nn.functional as F
 
         scores = self._scores(module, batch)
         labels = batch["labels"]
+        if not module.training:  # in training, `count` has looked at them before
+            self._check(labels)
         if self._problem == "regression":
             total = F.mse_loss(scores.squeeze(-1), labels.float(), reduction="sum")
         elif self._problem == "multi_label_classification":
@@ -144,10 +152,19 @@ class Seq2Label(Model):
             total = F.binary_cross_entropy_with_logits(scores.squeeze(-1), labels.float(), reduction="sum")
         else:
             total = F.cross_entropy(scores, labels, reduction="sum", label_smoothing=self.label_smoothing_factor)
-        return Loss(total, self.count(batch), {"scores": scores.detach()})
+        return Loss(total, len(labels), {"scores": scores.detach()})
 
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
         return {"scores": self._scores(module, batch)}
+
+    def class_names(self, module: torch.nn.Module) -> tuple[str, ...]:
+        config: Any = module.config
+        if self._problem == "regression" or self._size == 1:
+            return ()
+        return tuple(str(config.id2label[number]) for number in range(self._size))
+
+    def decided(self) -> Mapping[str, Any]:
+        return {"problem_type": self._problem, "num_labels": self._size}
 
     def _scores(self, module: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Logits in float32, whatever the model computes in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     import torch
 
     from ...kernel.pretrained import Pretrained
+    from ...kernel.scene import Scene, Split
+
+LONGEST = 128
+"""New tokens, where neither the scene nor the checkpoint sets a limit; Transformers would stop at 20."""
+SAMPLING = ("temperature", "top_k", "top_p")
+BEAM_SEARCH = ("length_penalty", "early_stopping")
 
 
 @dataclass
@@ -24,7 +30,7 @@ class Generation(Model):
     """The generation settings; one that is not set stays as the checkpoint has it."""
 
     max_new_tokens: Annotated[int | None, Range(1)] = None
-    """Longest generated text in tokens."""
+    """Longest generated text in tokens; where the checkpoint has no limit either, 128."""
     min_new_tokens: Annotated[int | None, Range(0)] = None
     """Shortest generated text in tokens."""
     min_length: Annotated[int | None, Range(0)] = None
@@ -73,26 +79,52 @@ class Seq2Seq(Generation):
             raise SceneError(
                 "seq2seq learns labels that are token ids; give the target as the second column of s2s_tokenize"
             )
+        return "text"
+
+    def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
         returned, beams = self.num_return_sequences or 1, self.num_beams
         if beams is not None and returned > beams and not self.do_sample:
-            raise SceneError(f"num_return_sequences = {returned} needs as many beams; num_beams is {beams}")
-        return "text"
+            raise SceneError(
+                f"num_return_sequences = {returned} needs as many beams, and num_beams is {beams}; or set do_sample"
+            )
+        given = self.generation_settings()
+        notes = [f"{name} has no effect, as do_sample is off" for name in SAMPLING if name in given]
+        notes = notes if self.do_sample is False else []
+        return notes + [f"{name} has no effect with one beam" for name in BEAM_SEARCH if name in given and beams == 1]
 
     def build(self, pretrained: Pretrained, labels: Labels | None) -> torch.nn.Module:
         if not pretrained.config.is_encoder_decoder:
             raise SceneError(f"seq2seq needs an encoder-decoder; '{pretrained.config.model_type}' is none")
         self._tokenizer = pretrained.tokenizer
         module: Any = pretrained.load("AutoModelForSeq2SeqLM")
-        generation = module.generation_config
+        self._set_generation(module.generation_config)
+        # a method of the module, but one that reads its config only, so it works on partitioned weights too
+        self._shift: Callable[[torch.Tensor], torch.Tensor] = (
+            module.prepare_decoder_input_ids_from_labels
+            if hasattr(module, "prepare_decoder_input_ids_from_labels")
+            else lambda labels: _shift_right(labels, module.config.decoder_start_token_id, module.config.pad_token_id)
+        )
+        self._accepts = frozenset(inspect.signature(module.forward).parameters) - {"labels"}
+        return module  # type: ignore[no-any-return]
+
+    def _set_generation(self, generation: Any) -> None:
+        """Puts what the user set over the checkpoint's own settings, and takes out what has no effect then.
+
+        A folder with settings that have no effect could not be saved: Transformers refuses to.
+        """
         generation.update(**self.generation_settings())
+        if generation.max_new_tokens is None and generation.max_length is None:
+            generation.max_new_tokens = LONGEST
+        idle: tuple[str, ...] = () if generation.do_sample else SAMPLING
+        if (generation.num_beams or 1) == 1:
+            idle += BEAM_SEARCH
+        for name in idle:
+            setattr(generation, name, None)
         try:
             generation.validate(strict=True)
         except ValueError as error:
-            raise SceneError(f"generation settings: {' '.join(str(error).split())}") from None
-        # it is a method of the module that reads its config only, so it works on partitioned weights too
-        self._shift = module.prepare_decoder_input_ids_from_labels
-        self._accepts = frozenset(inspect.signature(module.forward).parameters) - {"labels"}
-        return module  # type: ignore[no-any-return]
+            settings = ", ".join(self.generation_settings()) or "the checkpoint's generation settings"
+            raise SceneError(f"{settings}: {' '.join(str(error).split())}") from None
 
     def count(self, batch: Batch) -> int:
         return int((batch["labels"] != -100).sum())
@@ -101,7 +133,7 @@ class Seq2Seq(Generation):
         import torch.nn.functional as F
 
         labels = batch["labels"]
-        logits = module(**self._inputs(batch), decoder_input_ids=self._shift(labels=labels), use_cache=False).logits
+        logits = module(**self._inputs(batch), decoder_input_ids=self._shift(labels), use_cache=False).logits
         real = labels != -100
         total = F.cross_entropy(
             logits[real].float(), labels[real], reduction="sum", label_smoothing=self.label_smoothing_factor
@@ -132,3 +164,10 @@ class Seq2Seq(Generation):
             ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return texts
+
+
+def _shift_right(labels: torch.Tensor, start: int, pad: int) -> torch.Tensor:
+    """What the decoder is given to predict each label: the label before it."""
+    shifted = labels.new_full(labels.shape, start)
+    shifted[:, 1:] = labels[:, :-1]
+    return shifted.masked_fill(shifted == -100, pad)
