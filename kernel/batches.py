@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
@@ -120,14 +120,14 @@ class TrainBatches:
         """Optimizer steps in an epoch; the last may be short."""
         return -(-len(self.features) // self.global_batch)
 
-    def epoch(self, number: int, first_step: int = 0) -> Iterator[list[MicroBatch]]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[MicroBatch]]:
         """The steps of an epoch from `first_step` on, each a list of this rank's micro batches."""
-        steps = self.order(number)[first_step:]
+        steps = self.order(epoch)[first_step:]
         return prefetch(self._micro_batches(rows) for rows in steps)
 
-    def order(self, number: int) -> list[np.ndarray]:
+    def order(self, epoch: int) -> list[np.ndarray]:
         """The rows of each step of an epoch, for all ranks together, longest first."""
-        size, random = self.global_batch, np.random.default_rng([self.seed, number])
+        size, random = self.global_batch, np.random.default_rng([self.seed, epoch])
         rows = random.permutation(len(self.features))
         pool = size * (self.settings.shuffle_num_batch if self.settings.group_by_length else 1)
         steps = []
@@ -204,6 +204,9 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
             put("end", None)
         except BaseException as error:
             put("error", error)
+        finally:
+            if isinstance(items, Generator):
+                items.close()
 
     def take() -> Iterator[T]:
         thread = threading.Thread(target=make, name="batches", daemon=True)

@@ -7,6 +7,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -32,7 +33,9 @@ def chunks(source: Source, notice: Callable[[str], None] = lambda _: None) -> It
         DataError: a file that cannot be read, or lacks a column.
     """
     index = row = 0
-    inputs = [("hub:" + ":".join(source.hub), cast(Format, "hub"), _hub_chunks(source))] if source.hub else []
+    inputs: list[tuple[str, Format, Iterator[tuple[int, int, Any]]]] = []
+    if source.hub:
+        inputs.append(("hub:" + ":".join(source.hub), "hub", _hub_chunks(source)))
     for file, kind in zip(source.files, source.formats, strict=True):
         inputs.append((shown(file), kind, _file_chunks(source, file, kind, notice)))
     for name, kind, parts in inputs:
@@ -70,6 +73,20 @@ def parse(source: Source, chunk: Chunk) -> Block:
                 kept.append(field)
     columns = [pa.array(kept, pa.string()) for kept in values]
     return Block(columns, np.array(rows, np.int64), np.array(lines, np.int64), chunk.file, rejects)
+
+
+def cut(chunk: Chunk, begin: int, end: int) -> Chunk:
+    """Some rows of a chunk, from the `begin`-th up to the `end`-th."""
+    if (begin, end) == (0, chunk.rows):
+        return chunk
+    line = chunk.first_line + begin
+    if chunk.format in ("tsv", "jsonl"):
+        payload: Any = chunk.payload[chunk.ends[begin - 1] if begin else 0 : chunk.ends[end - 1] if end else 0]
+    elif chunk.format == "csv":
+        payload = chunk.payload[begin:end]
+    else:
+        payload = chunk.payload.slice(begin, end - begin)
+    return replace(chunk, first_row=chunk.first_row + begin, first_line=line, rows=end - begin, payload=payload)
 
 
 def shown(file: Path) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from .errors import DataError, SceneError
@@ -76,6 +78,11 @@ class Chunk:
     payload: Any
     """TSV, JSONL: bytes that end in a line feed; CSV: a list of (line, fields or a reason); else a record batch."""
 
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """Where each line of the bytes ends."""
+        return np.flatnonzero(np.frombuffer(self.payload, np.uint8) == 10) + 1
+
 
 @dataclass(frozen=True)
 class Reject:
@@ -108,9 +115,9 @@ class Block:
     """Parsed rows: `columns[j][i]` is the text of column j in the i-th row."""
 
     columns: list[pa.Array]
-    rows: Any
+    rows: np.ndarray
     """[rows] int64: their numbers in the whole input."""
-    lines: Any
+    lines: np.ndarray
     """[rows] int64: their lines in the file."""
     file: str
     rejects: list[Reject]
