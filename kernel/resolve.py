@@ -168,4 +168,4 @@ def _refuse(item: Given, declared: Mapping[str, Option]) -> None:
                 continue
             if any(item.name in (option.name, *option.aliases) for option in options):
                 raise SceneError(f"{item.place} is an option of {kind} '{name}', which this scene does not use")
-    raise SceneError(f"{item.where}: no setting is called '{item.name}'{near or '; `deepgen run --help` lists them'}")
+    raise SceneError(f"{item.place}: there is no such setting{near or '; `deepgen run --help` lists them'}")

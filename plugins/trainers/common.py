@@ -100,6 +100,16 @@ class Common(Trainer):
         evaluates = "eval" in splits and self.eval_strategy != "no"
         if self.early_stopping_patience is not None and not evaluates:
             raise SceneError("early_stopping_patience: nothing is evaluated; set eval_dir and eval_strategy")
+        if "eval" not in splits and self.eval_strategy != "no" and scene.values["eval_strategy"].is_set:
+            raise SceneError(
+                f"eval_strategy = '{self.eval_strategy}', but there is nothing to evaluate on; set eval_dir"
+            )
+        if not evaluates and self.load_best_model_at_end and scene.values["load_best_model_at_end"].is_set:
+            raise SceneError("load_best_model_at_end: nothing is evaluated; set eval_dir and eval_strategy")
+        if scene.values["datareader_streaming"].value and self.max_steps < 1:
+            raise SceneError(
+                "max_steps is not set; the length of a stream is not known, so say how many steps to train"
+            )
         if self.warmup_steps and self.warmup_ratio:
             raise SceneError(
                 f"warmup_steps = {self.warmup_steps} and warmup_ratio = {self.warmup_ratio}; keep one of them"
