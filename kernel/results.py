@@ -191,11 +191,11 @@ def check_rows(rows: np.ndarray, expected: np.ndarray | None) -> None:
     """
     import numpy as np
 
-    found, times = np.unique(rows, return_counts=True)
-    wrong = {"predicted more than once": found[times > 1]}
-    if expected is not None:
-        wrong["missing"] = np.setdiff1d(expected, found)
-        wrong["not of the input"] = np.setdiff1d(found, expected)
+    rows = np.sort(rows)
+    wrong = {"predicted more than once": np.unique(rows[1:][rows[1:] == rows[:-1]])}
+    if expected is not None and not np.array_equal(rows, np.sort(expected)):
+        wrong["missing"] = np.setdiff1d(expected, rows)
+        wrong["not of the input"] = np.setdiff1d(rows, expected)
     for what, which in wrong.items():
         if len(which):
             more = f" and {len(which) - 1} more" if len(which) > 1 else ""

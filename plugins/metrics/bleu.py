@@ -34,7 +34,7 @@ class Bleu(Metric):
 
     @cached_property
     def _bleu(self) -> Any:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
 
         # Effective order only changes the score of one sentence, which is not used, and spares a warning about it.
         return BLEU(lowercase=self.bleu_lowercase, tokenize=self.bleu_tokenize, effective_order=True)

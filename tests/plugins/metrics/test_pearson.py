@@ -30,7 +30,7 @@ def test_is_that_of_scipy(shift: float) -> None:
 
 def test_several_values_give_the_mean_of_each() -> None:
     scores, labels = RANDOM.normal(size=(80, 2)).astype(np.float32), RANDOM.normal(size=(80, 2)).astype(np.float32)
-    each = [pearsonr(scores[:, i].astype(float), labels[:, i].astype(float))[0] for i in range(2)]
+    each = [float(np.corrcoef(scores[:, i].astype(float), labels[:, i].astype(float))[0, 1]) for i in range(2)]
     assert pearson(scores, labels) == pytest.approx(np.mean(each), abs=1e-12)
     labels[:, 1] = 0.1
     assert pearson(scores, labels) == pytest.approx(each[0], abs=1e-12)
