@@ -1,0 +1,141 @@
+"""Plugins are found by kind and name: in the tree, by entry point, or in a file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from deepgen.kernel import registry
+from deepgen.kernel.errors import PluginError
+
+TOY = '''
+"""A toy."""
+from dataclasses import dataclass
+from deepgen.kernel.contracts import Metric
+from deepgen.kernel.registry import metric
+
+
+@metric("{name}")
+@dataclass
+class Toy(Metric):
+    """A toy metric."""
+
+    weight: float = 1.0
+    """How much it counts."""
+
+    def keys(self):
+        return ("{name}",)
+
+    def update(self, predictions):
+        return {{}}
+
+    def compute(self, state, class_names=()):
+        return {{"{name}": self.weight}}
+'''
+
+
+def toy(folder: Path, name: str, file: str = "toy.py") -> Path:
+    path = folder / file
+    path.write_text(TOY.format(name=name))
+    return path
+
+
+def test_in_the_tree() -> None:
+    found = registry.find("metric", "acc")
+    assert (found.plugin.kind, found.plugin.name, found.source) == ("metric", "acc", "in the tree")
+    assert {"acc", "auc", "rouge"} <= registry.names("metric")
+
+
+def test_a_file(tmp_path: Path) -> None:
+    path = toy(tmp_path, "toy_of_a_file")
+    registry.load_file(str(path))
+    registry.load_file(str(path))
+    found = registry.find("metric", "toy_of_a_file")
+    assert found.source == str(path)
+    assert len(found.version) == 12
+    assert "toy_of_a_file" in registry.names("metric")
+
+
+def test_a_file_that_builds_on_a_plugin_of_the_tree(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(
+        textwrap.dedent(
+            '''
+            """My trainer."""
+            from dataclasses import dataclass
+            from deepgen.kernel.registry import trainer
+            from deepgen.plugins.trainers.common import Common
+
+            @trainer("own_trainer_of_a_test")
+            @dataclass
+            class Own(Common):
+                """My loop."""
+            '''
+        )
+    )
+    registry.load_file(str(path))
+    assert registry.find("trainer", "own_trainer_of_a_test").plugin.__name__ == "Own"
+
+
+def test_unknown() -> None:
+    with pytest.raises(PluginError, match="no metric is called 'acuc'; did you mean 'auc'"):
+        registry.find("metric", "acuc")
+    with pytest.raises(PluginError, match=r"there are .*acc, auc"):
+        registry.find("metric", "zzzzzz")
+
+
+def test_a_file_is_refused_with_its_line_and_leaves_nothing(tmp_path: Path) -> None:
+    path = toy(tmp_path, "toy_that_breaks")
+    path.write_text(path.read_text() + "\n1 / 0\n")
+    with pytest.raises(PluginError, match=rf"ZeroDivisionError: division by zero \({path}:\d+\)"):
+        registry.load_file(str(path))
+    with pytest.raises(PluginError, match="no metric is called 'toy_that_breaks'"):
+        registry.find("metric", "toy_that_breaks")
+
+
+def test_a_name_is_registered_once(tmp_path: Path) -> None:
+    one, other = toy(tmp_path, "toy_twice", "one.py"), toy(tmp_path, "toy_twice", "other.py")
+    registry.load_file(str(one))
+    with pytest.raises(PluginError, match=f"registered twice: in {one} and in {other}"):
+        registry.load_file(str(other))
+    clash = toy(tmp_path, "acc", "clash.py")
+    with pytest.raises(PluginError, match=r"metric 'acc' is registered twice: in .*acc\.py and in .*clash\.py"):
+        registry.load_file(str(clash))
+
+
+def test_a_class_of_another_kind() -> None:
+    with pytest.raises(PluginError, match="is no Metric"):
+        registry.metric("toy")(type("NoMetric", (), {}))
+
+
+@pytest.mark.parametrize("wrong", ["", "import nowhere_at_all\n"], ids=["whole", "broken"])
+def test_an_entry_point(tmp_path: Path, wrong: str) -> None:
+    """An installed distribution offers a plugin; when it is broken, only those who use it learn of it."""
+    (tmp_path / "toy_of_a_package.py").write_text(wrong + TOY.format(name="toy_of_a_package"))
+    info = tmp_path / "toybox-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toybox\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[deepgen.plugins]\nmetric.toy_of_a_package = toy_of_a_package:Toy\n")
+    (info / "RECORD").write_text("toy_of_a_package.py,,\n")
+    code = (
+        "from deepgen.kernel import registry\n"
+        "assert 'toy_of_a_package' in registry.names('metric')\n"
+        "registry.find('metric', 'acc')\n"
+        "try:\n"
+        "    found = registry.find('metric', 'toy_of_a_package')\n"
+        "    print(found.source, found.version)\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    if wrong:
+        assert "PluginError metric 'toy_of_a_package' cannot be imported: ModuleNotFoundError" in done.stdout
+    else:
+        assert done.stdout == "entry point metric.toy_of_a_package = toy_of_a_package:Toy 1.2\n"
