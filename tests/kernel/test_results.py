@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,20 @@ def test_any_number_of_ranks_gives_the_same_file(tmp_path: Path, ranks: int, row
     predict(path, dealt(range(rows), ranks), range(rows))
     assert path.read_text() == wanted(range(rows))
     assert [file.name for file in path.parent.iterdir()] == ["predict.txt"]
+
+
+def test_a_merge_holds_no_texts(tmp_path: Path) -> None:
+    rows, size = 64, 1 << 20
+    with ResultFile(tmp_path / "predict.txt", Shout(), 0, 1) as result:
+        for row in reversed(range(rows)):
+            result.write(Predictions(np.array([row]), "text", texts=[[f"{row % 10}" * size]]))
+        tracemalloc.start()
+        try:
+            assert result.commit(lambda index: [index], lambda: None, np.arange(rows)) == rows
+            assert tracemalloc.get_traced_memory()[1] < 8 * size
+        finally:
+            tracemalloc.stop()
+    assert (tmp_path / "predict.txt").stat().st_size == rows * (size + 1)
 
 
 def test_row_numbers_may_have_gaps(tmp_path: Path) -> None:
