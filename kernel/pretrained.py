@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LONGEST = 1024
 """The most tokens of a text where neither the scene nor the model sets a limit."""
-TOKENIZER_FILES = ("config.json", "*token*.json", "vocab*", "merges.txt", "*.model", "*.spm")
+TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.spm")
 """What decides, in a model folder, how text becomes token ids."""
 
 POSITIONS_AFTER_PADDING = frozenset(
@@ -69,7 +69,11 @@ class Pretrained:
     @cached_property
     def tokenizer(self) -> Any:
         """The Hugging Face tokenizer; one without a padding token pads with its end token."""
-        tokenizer = self._auto("AutoTokenizer", self._tokenizer_source, "tokenizer")
+        source = self._tokenizer_source
+        if Path(source).is_dir() and not _matching(Path(source), TOKENIZER_FILES):
+            # Transformers would make one with an empty vocabulary
+            raise SceneError(f"model: {source} has no tokenizer (tokenizer.json or a vocabulary)")
+        tokenizer = self._auto("AutoTokenizer", source, "tokenizer")
         tokenizer.add_tokens(list(self.settings.special_tokens))
         if tokenizer.pad_token is None:
             if tokenizer.eos_token is None:
@@ -96,7 +100,7 @@ class Pretrained:
         state = xxhash.xxh3_128("\n".join([*library_versions(), *self.settings.special_tokens]).encode())
         folder = Path(self._tokenizer_source)
         if folder.is_dir():
-            for path in sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}):
+            for path in _matching(folder, ("config.json", *TOKENIZER_FILES)):
                 state.update(path.name.encode() + path.read_bytes())
         else:
             tokenizer = self.tokenizer
@@ -205,6 +209,10 @@ class Pretrained:
             setting = "target_max_length" if target else "source_max_length"
             raise SceneError(f"{setting} = {max_length} is more than {self._source} takes: at most {positions} tokens")
         return max_length
+
+
+def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
 def quiet_transformers() -> Any:

