@@ -61,7 +61,8 @@ def _predicted(predictions: Predictions) -> Iterator[str]:
         assert predictions.texts is not None, "this problem has texts"
         yield from (f'"predicted_texts": {json.dumps(texts, ensure_ascii=False)}' for texts in predictions.texts)
         return
-    values = probabilities(predictions)
+    assert predictions.scores is not None, "these problems have scores"
+    logits, values = predictions.scores, probabilities(predictions)
     rows = [[number if number[-1].isdigit() else "null" for number in row] for row in numerals(values, None)]
     if predictions.problem == "regression":
         yield from (f'"predicted_score": {row[0] if len(row) == 1 else _list(row)}' for row in rows)
@@ -72,11 +73,11 @@ def _predicted(predictions: Predictions) -> Iterator[str]:
     labels = [_text(name) for name in predictions.class_names] if named else [str(index) for index in range(classes)]
     scores = [_object(labels, row) if named and not lone else _list(row) for row in rows]
     if predictions.problem == "multi_label_classification":
-        for chosen, shown in zip((values > 0.5).tolist(), scores, strict=True):
+        for chosen, shown in zip((logits > 0).tolist(), scores, strict=True):
             over = [label for label, is_chosen in zip(labels, chosen, strict=True) if is_chosen]
             yield f'"predicted_labels": {_list(over)}, "predicted_scores": {shown}'
         return
-    best = (values[:, 0] > 0.5).astype(int) if lone else values.argmax(axis=1)
+    best = (logits[:, 0] > 0).astype(int) if lone else logits.argmax(axis=1)
     for index, shown in zip(best.tolist(), scores, strict=True):
         yield f'"predicted_label": {labels[index]}, "predicted_scores": {shown}'
 
