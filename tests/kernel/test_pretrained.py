@@ -60,7 +60,7 @@ def test_package_with_none_or_several_models(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(SceneError, match="choose one of package:two_models/large, package:two_models/small"):
         package_folder("two_models")
     assert package_folder("two-models/small") == tmp_path / "two_models" / "small"
-    with pytest.raises(SceneError, match="has no medium/config.json"):
+    with pytest.raises(SceneError, match=r"has no medium/config\.json"):
         package_folder("two_models/medium")
     with pytest.raises(SceneError, match="no package 'three_models' is installed here"):
         package_folder("three-models")
