@@ -36,9 +36,10 @@ def words(kind: Any, is_path: bool = False) -> str:
         if part is type(None):
             continue
         if literals(part):
-            kinds.append("one of " + ", ".join(str(choice) for choice in literals(part)))
+            choices = ", ".join(str(choice) for choice in literals(part))
+            kinds.append(f"one of {choices}" if len(literals(part)) > 1 else choices)
         elif typing.get_origin(part) in (tuple, list):
-            kinds.append("list of " + words(typing.get_args(part)[0]))
+            kinds.append("list of " + words(typing.get_args(part)[0], is_path))
         elif typing.get_origin(part) is dict or part is dict:
             kinds.append("mapping")
         elif part is str:
@@ -71,7 +72,8 @@ def parse(kind: Any, raw: Raw, is_path: bool = False) -> Any:
             continue
     wanted = words(kind, is_path)
     near = did_you_mean(raw, [str(c) for p in members for c in literals(p)]) if isinstance(raw, str) else ""
-    raise ValueError(f"is not {'' if wanted.startswith(('one of', 'true')) else 'a '}{wanted}{near}")
+    article = "" if any(part is bool or literals(part) for part in members) else "a "
+    raise ValueError(f"is not {article}{wanted}{near}")
 
 
 def _parse_one(kind: Any, raw: Raw) -> Any:

@@ -30,7 +30,7 @@ class ResultSettings:
     result_header: tuple[str, ...] = ()
     """Columns of the input that each result row opens with, divided by commas."""
     result_file: str | None = None
-    """Name of the result file in output_dir; by default predict.txt, or predict with the outputter's own ending."""
+    """Name of the result file in output_dir, or an absolute path; by default predict and the outputter's own ending."""
     keep_rank_files: bool = False
     """Also leave what each rank predicted, as RESULT_FILE_0, RESULT_FILE_1 and so on, in row order."""
 
@@ -41,6 +41,11 @@ class ResultSettings:
             SceneError: `result_file` is no plain name, or one that the run folder needs for itself.
         """
         name = f"predict{outputter.extension}" if self.result_file is None else self.result_file
+        if Path(name).is_absolute():
+            if not Path(name).parent.is_dir() or Path(name).is_dir():
+                problem = "is a folder" if Path(name).is_dir() else "is in a folder that does not exist"
+                raise SceneError(f"{where} = '{name}' {problem}; give the path of a file")
+            return Path(name)
         if not name or name != Path(name).name or name.startswith("."):
             raise SceneError(f"{where} = '{name}' is not a plain file name; the file is written to output_dir")
         if name in RUN_FOLDER:

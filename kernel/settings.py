@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from .batches import BatchSettings
+from .engine import EngineSettings
+from .features import FeatureSettings
+from .parsing import Raw
+from .pretrained import PretrainedSettings
 from .record import SCENE_FILE
 from .resolve import resolve
-from .scene import Scene
+from .results import ResultSettings
+from .rows import RowSettings
+from .run import RunSettings
+from .scene import Scene, SceneSettings
+from .tracking import TrackingSettings
 
-_OWNERS = (
-    ("scene", "SceneSettings"),
-    ("run", "RunSettings"),
-    ("rows", "RowSettings"),
-    ("features", "FeatureSettings"),
-    ("batches", "BatchSettings"),
-    ("pretrained", "PretrainedSettings"),
-    ("engine", "EngineSettings"),
-    ("results", "ResultSettings"),
-    ("tracking", "TrackingSettings"),
+KERNEL: tuple[type, ...] = (
+    SceneSettings,
+    RunSettings,
+    PretrainedSettings,
+    RowSettings,
+    FeatureSettings,
+    BatchSettings,
+    EngineSettings,
+    ResultSettings,
+    TrackingSettings,
 )
-
-
-def _kernel() -> tuple[type, ...]:
-    found = []
-    for module, name in _OWNERS:
-        if importlib.util.find_spec(f"..{module}", __name__) is not None:  # while the parts are being built
-            owner = vars(importlib.import_module(f"..{module}", __name__)).get(name)
-            found += [owner] if owner else []
-    return tuple(found)
-
-
-KERNEL: tuple[type, ...] = _kernel()
 
 
 def load(reference: str | None, tokens: Sequence[str]) -> Scene:
@@ -41,11 +36,27 @@ def load(reference: str | None, tokens: Sequence[str]) -> Scene:
 
     A model folder predicts: its scene gives the headers and options, the folder itself is the model.
     """
-    if reference is None or not (Path(reference) / SCENE_FILE).is_file():
+    folder = None if reference is None else model_folder(reference)
+    if folder is None:
         return resolve(reference, tokens, KERNEL)
-    folder = Path(reference).resolve()
-    overrides = {"model": str(folder), "do_train": "false", "do_eval": "false", "do_predict": "true"}
-    overrides |= {"output_dir": None, "result_file": None, "tracking": "false"}
+    overrides: dict[str, Raw] = {
+        "model": str(folder),
+        "do_train": "false",
+        "do_eval": "false",
+        "do_predict": "true",
+        "output_dir": None,
+        "result_file": None,
+        "tracking": "false",
+    }
     scene = resolve(str(folder / SCENE_FILE), tokens, KERNEL, overrides=overrides)
     scene.name += "-predict"
     return scene
+
+
+def model_folder(given: str) -> Path | None:
+    """The model folder of that path, or of a run folder of that path; None where there is neither."""
+    path = Path(given).expanduser()
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file() and (folder / SCENE_FILE).is_file():
+            return folder.resolve()
+    return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...kernel.errors import UserError
 from ...kernel.record import SCENE_FILE
-from ...kernel.settings import load
+from ...kernel.settings import load, model_folder
 from .run import start
 
 USAGE = "usage: deepgen predict --from FOLDER --predict_dir FILE [--result_file FILE] [--num_ranks N] [--name value …]"
@@ -27,26 +27,14 @@ def main(arguments: Sequence[str]) -> int:
     """Predicts a file with a finished model."""
     given, tokens = _split(arguments)
     folder = model_folder(given)
+    if folder is None:
+        there = Path(given).expanduser().is_dir()
+        problem = f"no {SCENE_FILE} beside a config.json in it" if there else "no such folder"
+        raise UserError(f"--from {given}: {problem}; give the model folder of a finished run")
     scene = load(str(folder), tokens)
     if scene.values["predict_dir"].origin.kind != "command line":
         raise UserError(f"--predict_dir is missing; say which file to predict. {USAGE}")
     return start(scene, str(folder), tokens)
-
-
-def model_folder(given: str) -> Path:
-    """The model folder of a run folder, or the folder itself.
-
-    Raises:
-        UserError: it is no folder, or holds no finished model.
-    """
-    folder = Path(given).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"--from {given}: no such folder; give the model folder of a finished run")
-    for candidate in (folder, folder / "model"):
-        if (candidate / "config.json").is_file() and (candidate / SCENE_FILE).is_file():
-            return candidate.resolve()
-    missing = "config.json" if (folder / SCENE_FILE).is_file() else SCENE_FILE
-    raise UserError(f"--from {given}: no {missing} in it; give the model folder of a finished run")
 
 
 def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:

@@ -58,7 +58,7 @@ def test_declaration() -> None:
         ("size", "whole number"),
         ("rate", "number"),
         ("on", "true or false"),
-        ("mode", "one of auto or true or false"),
+        ("mode", "auto or true or false"),
         ("stage", "one of 0, 1"),
         ("maybe", "text"),
         ("names", "list of text"),

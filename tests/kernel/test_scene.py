@@ -126,6 +126,7 @@ def test_the_resolved_scene_is_a_scene_again() -> None:
 def test_a_model_folder_predicts() -> None:
     folder = Path("run/model")
     folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
     write_resolved(load("mine.yaml", ["--output_dir", "run", "--do_train", "true"]), folder / "scene.yaml")
     scene = load("run/model", ["--predict_dir", "new.tsv"])
     assert scene.values["model"].value == str(folder.resolve())
@@ -133,4 +134,5 @@ def test_a_model_folder_predicts() -> None:
     assert splits(scene) == ("predict",)
     assert scene.values["output_dir"].value is None
     assert scene.name == "mine-predict"
+    assert load("run", []).values["model"].value == str(folder.resolve())
     assert load("run/model", ["--do_eval", "true"]).values["do_eval"].value is True
