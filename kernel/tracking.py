@@ -1,0 +1,247 @@
+"""The record in MLflow, kept by a process of its own: MLflow being slow, locked or gone never touches the run.
+
+Rank 0 starts `python -m deepgen.kernel.tracking RUN_FOLDER` and holds one end of a pipe. The tracker follows the run's
+event stream. It knows that the run is over when the pipe closes: with a Finished event as the last one the run ended
+by itself, without one it was killed. What MLflow did not take is offered again later, also after a resumed attempt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepgen.v1.event_pb2 import Event
+
+from .events import FILE, EventReader
+
+if TYPE_CHECKING:
+    from .mlflow_run import MlflowRun
+
+LOG = Path("log") / "tracking.log"
+STATE = Path("log") / "mlflow.json"
+"""Which MLflow run this run folder belongs to, how far it was recorded, and why not further."""
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+NICE = 10
+SECONDS_BETWEEN_RECORDS = 5.0
+SECONDS_BETWEEN_ATTEMPTS = 30.0
+SECONDS_BEFORE_IMPORT = 60.0
+"""MLflow's import takes seconds of CPU: it waits until the ranks have started, which their first progress shows."""
+SECONDS_AT_THE_END = 3600
+"""The longest that sending a large model folder may take after the run has ended."""
+
+
+@dataclass(frozen=True)
+class TrackingSettings:
+    """Where and under which names a run is recorded."""
+
+    tracking: bool = True
+    """Record the run in MLflow."""
+    mlflow_tracking_uri: str | None = None
+    """The MLflow store: a server's address, or sqlite:///FILE; by default MLFLOW_TRACKING_URI of the environment, or
+    mlflow.db in the working folder."""
+    experiment_name: str | None = None
+    """The MLflow experiment; by default the name of the scene."""
+    run_name: str | None = None
+    """The name of the MLflow run; by default the name of the run folder."""
+    log_model: bool = True
+    """Put the model folder of a run that ended well into MLflow too."""
+
+
+class Tracker:
+    """Rank 0's hold on the tracker process."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+        self._folder = folder
+        self._process = process
+
+    def finish(self, timeout: float = 60.0) -> str:
+        """Waits, after the Finished event was sent, until the run is recorded; says where, or why not. Never raises."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            code = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return f"still being recorded; see {self._folder / LOG}"
+        state = read_state(self._folder)
+        if code != 0:
+            problem = state.get("problem") or f"the tracker ended with code {code}"
+            return f"not recorded: {problem}; see {self._folder / LOG}"
+        return f"run '{state['run_name']}' in {state['place']}; `deepgen ui` shows it"
+
+
+def start(folder: Path, settings: TrackingSettings) -> Tracker | None:
+    """Starts the tracker of a run; None when tracking is off or the process cannot be started. Never raises."""
+    if not settings.tracking:
+        return None
+    environment = {
+        # MLflow's own patience is minutes for each call; ours is to try again later.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "OMP_NUM_THREADS": "1",
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    try:
+        (folder / LOG).parent.mkdir(parents=True, exist_ok=True)
+        with (folder / LOG).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "deepgen.kernel.tracking", str(folder.absolute())],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the ranks
+            )
+        assert process.stdin is not None
+        # Not as arguments: an address may hold a password, and `ps` shows arguments to everybody.
+        process.stdin.write(json.dumps(asdict(settings)).encode() + b"\n")
+        process.stdin.flush()
+    except OSError as error:
+        print(f"tracking: cannot be started: {error}", file=sys.stderr)
+        return None
+    return Tracker(folder, process)
+
+
+def read_state(folder: Path) -> dict[str, str]:
+    """What the tracker last wrote into STATE; empty when there is none."""
+    try:
+        return dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def store_address(address: str | None) -> str:
+    """The MLflow store that is meant: the setting, MLFLOW_TRACKING_URI, or a file in the working folder; absolute."""
+    address = address or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    if address.startswith("sqlite:///") and not address.startswith("sqlite:////"):
+        return f"sqlite:///{Path(address.removeprefix('sqlite:///')).absolute()}"
+    return address
+
+
+def without_password(address: str) -> str:
+    """An address that may be shown and kept."""
+    return re.sub(r"//[^/@]*@", "//", address)
+
+
+def main() -> int:
+    """The tracker process: 0 when all of the run was recorded."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends when rank 0 has ended, and records how
+    parent = os.getppid()
+    _be_humble()
+    folder = Path(sys.argv[1])
+    with open(0, "rb", buffering=0, closefd=False) as pipe:  # unbuffered: what follows is waited for with select
+        settings = TrackingSettings(**json.loads(pipe.readline()))
+    return _Follower(folder, settings, parent).follow()
+
+
+class _Follower:
+    """Follows the events of a run and hands them to MLflow whenever it takes them."""
+
+    def __init__(self, folder: Path, settings: TrackingSettings, parent: int) -> None:
+        self._folder, self._settings, self._parent = folder, settings, parent
+        self._reader = EventReader(folder / FILE)
+        self._events: list[Event] = []
+        """Those that MLflow has not taken yet."""
+        self._last: Event | None = None
+        self._run: MlflowRun | None = None
+        self._tried = False
+
+    def follow(self) -> int:
+        """Until rank 0 is gone; gives the exit code."""
+        self._read()
+        due = time.monotonic() + SECONDS_BEFORE_IMPORT
+        while not self._is_over(1.0):
+            at_work = self._read()
+            if time.monotonic() < due and (self._tried or not at_work):
+                continue
+            wait = SECONDS_BETWEEN_RECORDS if self._try(self._record) else SECONDS_BETWEEN_ATTEMPTS
+            due = time.monotonic() + wait
+        _share_of_session(0)  # now it is waited for
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(SECONDS_AT_THE_END)
+        self._read()
+        return 0 if self._try(self._record) and self._try(self._end) else 1
+
+    def _read(self) -> bool:
+        """Takes in new events; whether they show that the ranks have started."""
+        before = len(self._events)
+        self._events.extend(self._reader.read())
+        new = self._events[before:]
+        return any(e.HasField("scored") or (e.HasField("progress") and e.progress.stage != "features") for e in new)
+
+    def _record(self) -> None:
+        from .mlflow_run import MlflowRun
+
+        self._tried = True
+        if self._run is None:
+            begin = self._events[0].time.ToMilliseconds() if self._events else None
+            self._run = MlflowRun.open(self._folder, self._settings, begin)
+        if self._events:
+            self._run.record(self._events)
+            self._last = self._events[-1]
+            self._events.clear()
+
+    def _end(self) -> None:
+        assert self._run is not None
+        self._run.end(self._last)
+
+    def _is_over(self, seconds: float) -> bool:
+        """Waits so long for rank 0 to let go of the pipe, or to be gone: a child of its may have copied the pipe."""
+        readable, _, _ = select.select([0], [], [], seconds)
+        return (bool(readable) and not os.read(0, 1)) or os.getppid() != self._parent
+
+    def _try(self, work: Callable[[], None]) -> bool:
+        try:
+            work()
+        except Exception as error:  # whatever MLflow or its store throws: the record suffers, never the run
+            print(f"{time.strftime('%F %T')} warning: MLflow did not take the record", flush=True)
+            traceback.print_exc()
+            address = store_address(self._settings.mlflow_tracking_uri)
+            write_state(self._folder, problem=f"{without_password(address)}: {_root(error)}")
+            return False
+        return True
+
+
+def write_state(folder: Path, **changes: str) -> None:
+    """Changes entries of STATE, by rename."""
+    aside = folder / f"{STATE}.new"
+    aside.write_text(json.dumps({**read_state(folder), **changes}, indent=1) + "\n", encoding="utf-8")
+    aside.replace(folder / STATE)
+
+
+def _be_humble() -> None:
+    """Leaves the CPU to the ranks. Linux gives a new session a fair share of its own unless told otherwise."""
+    os.nice(NICE)
+    _share_of_session(NICE)
+
+
+def _share_of_session(nice: int) -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(nice))
+
+
+def _root(error: BaseException) -> str:
+    """What stands at the bottom of an error, such as `Connection refused` under a client's many layers."""
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]} …"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
