@@ -76,7 +76,7 @@ class Processing:
         """The features of parsed rows. A row that one processor cannot read is left out for all."""
         made: list[Mapping[str, Any] | None] = [None] * len(self.processors)
         rejects = list(block.rejects)
-        while None in made:
+        while None in made and len(block.rows):
             bad: dict[int, Reject] = {}
             for place, processor in enumerate(self.processors):
                 if made[place] is not None:
@@ -104,6 +104,8 @@ class Processing:
                 made = [
                     {n: _whole(v).filter(keep) for n, v in one.items()} if one is not None else None for one in made
                 ]
+        if not len(block.rows):  # a processor is never given an empty batch
+            made = [{} for _ in made]
         return self._table(chunk, block, [one for one in made if one is not None], rejects)
 
     def _table(self, chunk: Chunk, block: Block, made: Sequence[Mapping[str, Any]], rejects: list[Reject]) -> Made:

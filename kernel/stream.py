@@ -24,7 +24,7 @@ from .contracts import Batch, Field, Labels
 from .errors import DataError
 from .processing import LENGTH, ROW, Processing
 from .readers import chunks, cut, parse
-from .rows import Block, Chunk, Reject, RowSettings, refuse, report
+from .rows import BadRowPolicy, Block, Chunk, Reject, RowSettings, refuse, report
 from .table import Table
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Input:
     _own: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
-        self.policy = self.scene.read(RowSettings).bad_rows
+        self.policy: BadRowPolicy = self.scene.read(RowSettings).bad_rows
         self.source = self._processing().source
 
     def _processing(self) -> Processing:
@@ -137,7 +137,7 @@ class Input:
             listed = list(same_file)
             block = _join([parse(self.source, piece) for piece in listed])
             made = self._processing().make(listed[0], block)
-            batches.append(made.batch)
+            batches += [made.batch] if made.batch.num_rows else []
             rejects += made.rejects
         refuse(rejects, self.policy)
         return self._window(batches, rejects)

@@ -1,0 +1,65 @@
+"""A plugin for the tests of the data path: letters as token ids, without a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from deepgen.kernel.contracts import BadRow, BadRows, Field, Processor
+from deepgen.kernel.registry import processor
+
+
+@processor("letters")
+@dataclass
+class Letters(Processor):
+    """Code points of a column; a text with `!` cannot be read."""
+
+    most_letters: int = 100
+    """Longer texts are cut."""
+
+    def fields(self) -> tuple[Field, ...]:
+        return (Field("input_ids", "int64", "ragged", padding="pad_token", mask="attention_mask", length=True),)
+
+    def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
+        texts = columns[0].to_pylist()
+        bad = [
+            BadRow(row, self.inputs[0], text, "has an exclamation mark")
+            for row, text in enumerate(texts)
+            if "!" in text
+        ]
+        if bad:
+            raise BadRows(bad)
+        self.count_cut("input_ids", np.array([len(text) > self.most_letters for text in texts]))
+        return {
+            "input_ids": pa.array([[ord(c) for c in text[: self.most_letters]] for text in texts], pa.list_(pa.int64()))
+        }
+
+
+@processor("broken")
+@dataclass
+class Broken(Processor):
+    """Fails on the text `boom`."""
+
+    def fields(self) -> tuple[Field, ...]:
+        return (Field("broken", "int64"),)
+
+    def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
+        if "boom" in columns[0].to_pylist():
+            raise KeyError("boom")
+        return {"broken": pa.array(range(len(columns[0])), pa.int64())}
+
+
+@processor("numbers")
+@dataclass
+class Numbers(Processor):
+    """Numbers divided by commas, however many."""
+
+    def fields(self) -> tuple[Field, ...]:
+        return (Field(self.output, "float32", "fixed"),)
+
+    def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
+        numbers = [[float(part) for part in text.split(",")] for text in columns[0].to_pylist()]
+        return {self.output: pa.array(numbers, pa.list_(pa.float32()))}
