@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import registry
 from .contracts import Field, Plugin, Problem
-from .deepspeed_config import read_config
+from .deepspeed_config import agree, check_given, enabled, read_config, zero_stage
 from .engine import EngineSettings
 from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
 from .pretrained import Pretrained, PretrainedSettings
@@ -22,6 +22,8 @@ from .scene import SPLITS, Scene, Split
 if TYPE_CHECKING:
     from .processing import Processing
 
+AGREED = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_grad_norm")
+"""Settings that a DeepSpeed configuration may repeat; a trainer of another make may not have them."""
 FILES_TO_OPEN = 100
 """A folder may hold thousands of files; the first ones show how they are written."""
 
@@ -77,18 +79,23 @@ def _examine(scene: Scene) -> Findings:
 
 
 def _engine(scene: Scene) -> None:
-    """The DeepSpeed settings go together."""
+    """The DeepSpeed settings go together, and with a configuration of the user's own."""
     settings = scene.read(EngineSettings)
-    read_config(settings.deepspeed)
-    if settings.bf16 is True and settings.fp16:
+    config = read_config(settings.deepspeed)
+    check_given(config, {name: value.value for name, value in scene.values.items() if value.is_set})
+    values = {name: scene.values[name].value for name in AGREED if name in scene.values}
+    if len(values) == len(AGREED):
+        agree(config, *values.values(), ranks=scene.read(RunSettings).num_ranks)
+    stage = zero_stage(config, settings.zero_stage)
+    if enabled(config, "bf16", settings.bf16) is True and enabled(config, "fp16", settings.fp16):
         raise SceneError(f"fp16 is on, and so is {scene.where('bf16')}; compute in one of them")
-    if settings.offload_optimizer != "none" and settings.zero_stage == 0:
+    if settings.offload_optimizer != "none" and stage == 0:
         raise SceneError("offload_optimizer needs a zero_stage of 1 or more, and zero_stage is 0")
-    if settings.offload_param != "none" and settings.zero_stage != 3:
-        raise SceneError(f"offload_param needs zero_stage 3, and zero_stage is {settings.zero_stage}")
+    if settings.offload_param != "none" and stage != 3:
+        raise SceneError(f"offload_param needs zero_stage 3, and zero_stage is {stage}")
     if "nvme" in (settings.offload_optimizer, settings.offload_param):
-        if settings.zero_stage != 3:
-            raise SceneError(f"zero_stage is {settings.zero_stage}, but offloading to nvme needs 3")
+        if stage != 3:
+            raise SceneError(f"zero_stage is {stage}, but offloading to nvme needs 3")
         if settings.nvme_path is None:
             raise SceneError("nvme_path is not set; offloading to nvme needs a folder there")
 
