@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .deepspeed_keys import check_keys
 from .errors import SceneError
 
 if TYPE_CHECKING:
@@ -18,11 +19,12 @@ def read_config(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
     """The user's own configuration, from a mapping of the scene or a JSON file; empty when there is none.
 
     Raises:
-        SceneError: no such file, or no JSON object in it.
+        SceneError: no such file, no JSON object in it, or a key that DeepSpeed does not have.
     """
     if given is None:
         return {}
     if isinstance(given, Mapping):
+        check_keys(given)
         return dict(given)
     path = Path(given)
     if not path.is_file():
@@ -33,7 +35,66 @@ def read_config(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
         raise SceneError(f"deepspeed: {path}: not JSON: {error}") from None
     if not isinstance(content, dict):
         raise SceneError(f"deepspeed: {path}: not a JSON object of settings")
+    check_keys(content)
     return content
+
+
+def zero_stage(config: Mapping[str, Any], setting: int) -> int:
+    """The ZeRO stage in force: that of the configuration where it has one, else the setting."""
+    stage = _block(config, "zero_optimization").get("stage", "auto")
+    return setting if stage == "auto" else int(stage)
+
+
+def enabled(config: Mapping[str, Any], block: str, setting: Any) -> Any:
+    """Whether bf16 or fp16 is on: as the configuration says where it says something, else the setting."""
+    value = _block(config, block).get("enabled", "auto")
+    return setting if value == "auto" else value
+
+
+def _block(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    block = config.get(name, {})
+    return {} if block == "auto" else block
+
+
+def agree(
+    config: Mapping[str, Any], per_device: int, accumulation: int, max_grad_norm: float, ranks: int | None = None
+) -> None:
+    """Compares the numbers that both the configuration and the settings have.
+
+    Raises:
+        SceneError: naming both, when they differ.
+    """
+    numbers: dict[str, tuple[str, float]] = {
+        "train_micro_batch_size_per_gpu": ("per_device_train_batch_size", per_device),
+        "gradient_accumulation_steps": ("gradient_accumulation_steps", accumulation),
+        "gradient_clipping": ("max_grad_norm", max_grad_norm),
+    }
+    if ranks is not None:
+        name = "per_device_train_batch_size x gradient_accumulation_steps x ranks"
+        numbers["train_batch_size"] = (name, per_device * accumulation * ranks)
+    for key, (name, value) in numbers.items():
+        theirs = config.get(key, "auto")
+        if theirs not in ("auto", value):
+            raise SceneError(f"deepspeed: {key} is {theirs}, but {name} is {value:g}; make them equal, or write 'auto'")
+
+
+def check_given(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Compares the configuration with the settings that the user gave beside it (not with defaults, which give way).
+
+    Raises:
+        SceneError: naming both, when they differ.
+    """
+    for block, key, setting in (
+        ("zero_optimization", "stage", "zero_stage"),
+        ("bf16", "enabled", "bf16"),
+        ("fp16", "enabled", "fp16"),
+    ):
+        theirs, ours = _block(config, block).get(key, "auto"), given.get(setting, "auto")
+        if "auto" not in (theirs, ours) and theirs != ours:
+            raise SceneError(
+                f"deepspeed: {block}.{key} is {str(theirs).lower()}, but {setting} is {str(ours).lower()}; "
+                "make them equal, or write 'auto'"
+            )
 
 
 def training_config(
@@ -52,26 +113,8 @@ def training_config(
         SceneError: a value of the configuration that contradicts a setting.
     """
     config = read_config(settings.deepspeed)
-    fixed: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": per_device,
-        "gradient_accumulation_steps": accumulation,
-        "train_batch_size": per_device * accumulation * ranks,
-        "gradient_clipping": optimization.max_grad_norm,
-    }
-    names = {
-        "train_micro_batch_size_per_gpu": "per_device_train_batch_size",
-        "gradient_accumulation_steps": "gradient_accumulation_steps",
-        "train_batch_size": "per_device_train_batch_size x gradient_accumulation_steps x ranks",
-        "gradient_clipping": "max_grad_norm",
-    }
-    for key, value in fixed.items():
-        theirs = config.get(key, "auto")
-        if theirs not in ("auto", value):
-            raise SceneError(
-                f"deepspeed: {key} is {theirs}, but {names[key]} is {value}; make them equal, or write 'auto'"
-            )
-    stage = config.get("zero_optimization", {}).get("stage", "auto")
-    stage = settings.zero_stage if stage == "auto" else stage
+    agree(config, per_device, accumulation, optimization.max_grad_norm, ranks)
+    stage = zero_stage(config, settings.zero_stage)
     zero: dict[str, Any] = {"stage": stage}
     if settings.offload_optimizer != "none":
         zero["offload_optimizer"] = {"device": settings.offload_optimizer, "pin_memory": True}
@@ -81,7 +124,10 @@ def training_config(
         if zero.get(part, {}).get("device") == "nvme":
             zero[part]["nvme_path"] = settings.nvme_path
     ours: dict[str, Any] = {
-        **fixed,
+        "train_micro_batch_size_per_gpu": per_device,
+        "gradient_accumulation_steps": accumulation,
+        "train_batch_size": per_device * accumulation * ranks,
+        "gradient_clipping": optimization.max_grad_norm,
         "zero_optimization": zero,
         "bf16": {"enabled": dtype == "bfloat16"},
         "fp16": {"enabled": dtype == "float16"},

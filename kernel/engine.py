@@ -9,25 +9,24 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from .deepspeed_config import read_config, training_config
+from .deepspeed_config import enabled, read_config, training_config, zero_stage
 from .errors import RunError, SceneError
 from .options import InputPath
+from .ranks import Ranks, has_bf16, join
+from .training import Optimization, StepResult
 
 if TYPE_CHECKING:
     import torch
 
     from .batches import MicroBatch
     from .contracts import Batch, Loss
-    from .training import Optimization
 
 TAG = "engine"
 """The name DeepSpeed gives its part of a checkpoint."""
-TIMEOUT = timedelta(hours=12)
-"""How long ranks wait for each other; one may prepare features alone for long. A rank that dies is noticed at once."""
 
 
 @dataclass(frozen=True)
@@ -52,36 +51,18 @@ class EngineSettings:
     """A DeepSpeed configuration of your own, a mapping or a JSON file; `"auto"` values are filled from the settings."""
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """What one optimizer step gave. Reading the loss or the norm as a float waits for the device."""
-
-    loss: torch.Tensor
-    """Mean over the global batch: sum of losses / sum of counts over all ranks and micro batches."""
-    grad_norm: torch.Tensor | float | None
-    learning_rate: float
-    rows: int
-    """In the global batch, as are the tokens."""
-    tokens: int
-    stop: bool
-    """Some rank was asked to stop; the same on every rank."""
-
-
 @dataclass
-class Engine:
+class Engine(Ranks):
     """This rank's place among the ranks, and the model on its device."""
 
     settings: EngineSettings
-    rank: int
-    ranks: int
-    local_rank: int
-    device: torch.device
     dtype: torch.dtype
     config: dict[str, Any] = field(default_factory=dict)
     """What DeepSpeed was given, once `prepare` has run."""
     _module: torch.nn.Module | None = None
     _engine: Any = None
-    _clip: float = 0.0
+    _clips: bool = False
+    """The gradients are clipped here: DeepSpeed's own clipping at stage 0 in float32 keeps their norm to itself."""
 
     @classmethod
     def start(cls, settings: EngineSettings) -> Engine:
@@ -90,30 +71,17 @@ class Engine:
         Raises:
             SceneError: settings that exclude each other or that this machine cannot do.
         """
-        import torch
-
         config = read_config(settings.deepspeed)
-        rank, ranks = int(os.environ.setdefault("RANK", "0")), int(os.environ.setdefault("WORLD_SIZE", "1"))
-        local_rank = int(os.environ.setdefault("LOCAL_RANK", str(rank)))
-        on_gpu = torch.cuda.is_available()
-        if on_gpu:
-            torch.cuda.set_device(local_rank % torch.cuda.device_count())
-        else:
+        here = join()
+        if here.device.type == "cpu":
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
-            if "OMP_NUM_THREADS" not in os.environ:
-                here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or ranks)
-                torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
-        device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-        dtype = _dtype(settings, config, on_gpu)
-        if not torch.distributed.is_initialized():
-            _join(rank, ranks, "cpu:gloo,cuda:nccl" if on_gpu else "gloo")
-        return cls(settings, rank, ranks, local_rank, device, dtype, config)
+        dtype = _dtype(settings, config, here.device)
+        return cls(here.rank, here.ranks, here.local_rank, here.device, settings, dtype, config)
 
     @property
     def zero_stage(self) -> int:
         """The stage in force: that of the user's own configuration, or the setting."""
-        stage = self.config.get("zero_optimization", {}).get("stage", "auto")
-        return self.settings.zero_stage if stage == "auto" else int(stage)
+        return zero_stage(self.config, self.settings.zero_stage)
 
     def prepare(
         self,
@@ -147,6 +115,7 @@ class Engine:
             accumulation=accumulation,
             total_steps=total_steps,
         )
+        self._check_config(deepspeed)
         groups = optimization.groups(module, new_parameters)
         own_optimizer = "optimizer" in self.config
         self._engine, *_ = deepspeed.initialize(
@@ -159,11 +128,7 @@ class Engine:
             else lambda optimizer: optimization.scheduler(optimizer, total_steps),
         )
         self._module = module
-        self._clip = 0.0 if self.dtype.itemsize == 2 or self.zero_stage else optimization.max_grad_norm
-        if self.zero_stage == 3 and self.ranks > 1 and hasattr(module, "generate"):
-            # Weights are gathered by all ranks together, so all must generate until the slowest has ended.
-            generate: Callable[..., Any] = module.generate
-            module.__dict__["generate"] = lambda *args, **kwargs: generate(*args, **{"synced_gpus": True, **kwargs})
+        self._clips = self.zero_stage == 0 and self.dtype.itemsize == 4
 
     def place(self, module: torch.nn.Module) -> None:
         """Takes the module for evaluation and prediction only."""
@@ -202,24 +167,14 @@ class Engine:
             self._engine.backward(result.total * (weight if micro.rows else 0.0), scale_wrt_gas=False)
             if micro.rows:
                 total += result.total.detach().float()
-            if self.zero_stage == 0 and self.dtype == torch.float32 and position == len(micro_batches) - 1:
-                # DeepSpeed clips here itself, but keeps the norm to itself.
-                norm = torch.nn.utils.clip_grad_norm_(self._engine.module.parameters(), self._clip or float("inf"))
+            if self._clips and position == len(micro_batches) - 1:
+                norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self._engine.gradient_clipping() or inf)
             self._engine.step()
         if self.ranks > 1:
             torch.distributed.all_reduce(total)
         mean = total / counted if counted else total
         norm = self._engine.get_global_grad_norm() if norm is None else norm
         return StepResult(mean, norm, rate, int(rows), int(tokens), bool(stopping))
-
-    def to_device(self, batch: Batch) -> Batch:
-        """The batch with its tensors on this rank's device."""
-        if self.device.type == "cpu":
-            return batch
-        return {
-            name: value.to(self.device, non_blocking=True) if hasattr(value, "to") else value
-            for name, value in batch.items()
-        }
 
     def save(self, folder: Path) -> None:
         """Writes weights, optimizer and schedule below `folder`; every rank calls it and writes its own files."""
@@ -251,63 +206,36 @@ class Engine:
         """The whole master weight of a parameter that may be partitioned, low-precision or frozen."""
         if self._engine is None:
             return parameter
-        from deepspeed.utils import safe_get_full_fp32_param
+        from deepspeed import utils, zero
 
         if hasattr(parameter, "ds_id") and not parameter.requires_grad:
-            from deepspeed import zero
-
             with zero.GatheredParameters([parameter]):
                 return parameter.detach().clone()
         if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
-            return safe_get_full_fp32_param(parameter)
-        optimizer = self._engine.optimizer  # stage 0 in half precision keeps whole masters side by side
-        for half, full in zip(
-            getattr(optimizer, "fp16_groups", ()), getattr(optimizer, "fp32_groups", ()), strict=True
-        ):
-            for low, master in zip(half, full, strict=True):
-                if low is parameter:
-                    return master
-        return parameter
+            full: torch.Tensor = utils.safe_get_full_fp32_param(parameter)
+            return full
+        return self._masters().get(parameter, parameter)
 
-    def all_reduce(self, numbers: list[float]) -> list[float]:
-        """The sums over all ranks."""
-        import torch
+    def _masters(self) -> dict[torch.nn.Parameter, torch.Tensor]:
+        """Stage 0 in half precision keeps whole master weights beside the others."""
+        optimizer = self._engine.optimizer
+        if not hasattr(optimizer, "fp32_groups"):
+            return {}
+        both = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+        return {low: full for lows, fulls in both for low, full in zip(lows, fulls, strict=True)}
 
-        if self.ranks == 1:
-            return numbers
-        tensor = torch.tensor(numbers, dtype=torch.float64)
-        torch.distributed.all_reduce(tensor)
-        return [float(number) for number in tensor]
-
-    def gather(self, item: Any) -> list[Any] | None:
-        """The items of all ranks, by rank, on rank 0; None elsewhere."""
-        import torch
-
-        if self.ranks == 1:
-            return [item]
-        items: list[Any] | None = [None] * self.ranks if self.rank == 0 else None
-        torch.distributed.gather_object(item, items)
-        return items
-
-    def broadcast(self, item: Any) -> Any:
-        """Rank 0's item, on every rank."""
-        import torch
-
-        if self.ranks == 1:
-            return item
-        items = [item]
-        torch.distributed.broadcast_object_list(items, device=torch.device("cpu"))
-        return items[0]
-
-    def barrier(self) -> None:
-        """Waits for all ranks."""
-        self.all_reduce([0.0])
+    def _check_config(self, deepspeed: Any) -> None:
+        """Lets DeepSpeed read the configuration before anything is built on it."""
+        try:
+            deepspeed.DeepSpeedConfig(self.config)
+        except (ValueError, AssertionError, deepspeed.DeepSpeedConfigError) as error:
+            raise SceneError(f"deepspeed: {' '.join(str(error).split())}") from None
 
     def _optimizer(self, groups: list[dict[str, Any]], optimization: Optimization) -> Any:
         """AdamW: torch's fused one, or DeepSpeed's for states that live in the host's memory."""
         import torch
 
-        numbers = {
+        numbers: dict[str, Any] = {
             "lr": optimization.learning_rate,
             "betas": (optimization.adam_beta1, optimization.adam_beta2),
             "eps": optimization.adam_epsilon,
@@ -319,44 +247,16 @@ class Engine:
         return torch.optim.AdamW(groups, fused=True, **numbers)
 
 
-def _dtype(settings: EngineSettings, config: dict[str, Any], on_gpu: bool) -> torch.dtype:
+def _dtype(settings: EngineSettings, config: dict[str, Any], device: torch.device) -> torch.dtype:
     """What is computed in: the user's own configuration decides, else bf16 and fp16."""
     import torch
 
-    fixed = {name: config.get(name, {}).get("enabled", "auto") for name in ("bf16", "fp16")}
-    bf16 = settings.bf16 if fixed["bf16"] == "auto" else fixed["bf16"]
-    fp16 = settings.fp16 if fixed["fp16"] == "auto" else fixed["fp16"]
-    if fp16:
-        if not on_gpu:
+    bf16 = enabled(config, "bf16", settings.bf16)
+    if enabled(config, "fp16", settings.fp16):
+        if device.type == "cpu":
             raise SceneError("fp16: float16 training needs a GPU; on a CPU use bf16, or neither for float32")
         return torch.float16
-    if bf16 == "auto":
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else _cpu_has_bf16()
-    return torch.bfloat16 if bf16 else torch.float32
-
-
-def _cpu_has_bf16() -> bool:
-    """Native bfloat16 arithmetic, as the kernel lists it: AVX512-BF16 or AMX on x86, `bf16` on ARM."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("flags", "Features")):
-                return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()))
-    return False
-
-
-def _join(rank: int, ranks: int, backend: str) -> None:
-    """Starts the process group before DeepSpeed does, so that it needs neither MPI nor a port of its own choice."""
-    import torch
-
-    rendezvous = os.environ.get("DEEPGEN_RENDEZVOUS")
-    if rendezvous is not None or "MASTER_ADDR" in os.environ:
-        torch.distributed.init_process_group(
-            backend, init_method=rendezvous or "env://", rank=rank, world_size=ranks, timeout=TIMEOUT
-        )
-    elif ranks == 1:
-        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
-    else:
-        raise RunError(f"WORLD_SIZE is {ranks} but neither DEEPGEN_RENDEZVOUS nor MASTER_ADDR says where ranks meet")
+    return torch.bfloat16 if bf16 is True or (bf16 == "auto" and has_bf16(device)) else torch.float32
 
 
 def _deepspeed() -> Any:
@@ -369,6 +269,7 @@ def _deepspeed() -> Any:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     # An all-reduce for inference over shared memory, which training never calls and which would be compiled now.
     __compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(verbose=False)
     return deepspeed
 
 

@@ -71,6 +71,21 @@ class Run:
 
 
 @dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step gave. Reading the loss or the norm as a float waits for the device."""
+
+    loss: torch.Tensor
+    """Mean over the global batch: sum of losses / sum of counts over all ranks and micro batches."""
+    grad_norm: torch.Tensor | float | None
+    learning_rate: float
+    rows: int
+    """In the global batch, as are the tokens."""
+    tokens: int
+    stop: bool
+    """Some rank was asked to stop; the same on every rank."""
+
+
+@dataclass(frozen=True)
 class Optimization:
     """How weights follow their gradients: AdamW with a schedule of the learning rate."""
 
@@ -141,6 +156,8 @@ class Position:
     best_step: int | None = None
     without_gain: int = 0
     """Evaluations since the best one."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """Of the model that training would end with now: the best one, or the last."""
     loss_sum: float | torch.Tensor = 0.0
     """Losses since the last point of the learning curve, and the number of steps they come from."""
     loss_steps: int = 0

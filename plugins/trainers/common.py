@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,13 +14,12 @@ from ...kernel.contracts import Batch, Loss, Trainer
 from ...kernel.errors import Interrupted, RunError, SceneError
 from ...kernel.options import Alias, Range
 from ...kernel.registry import trainer
-from ...kernel.training import Optimization, Position, Run, TrainData, better, facts, load, save, seed_rank
+from ...kernel.training import Optimization, Position, Run, StepResult, TrainData, better, facts, load, save, seed_rank
 
 if TYPE_CHECKING:
     import torch
 
     from ...kernel.batches import MicroBatch
-    from ...kernel.engine import StepResult
     from ...kernel.scene import Scene, Split
 
 Schedule = Literal[
@@ -129,8 +128,8 @@ class Common(Trainer):
         assert run.evaluate is not None
         return run.evaluate()
 
-    def train(self, run: Run) -> None:
-        """Trains to the end of the schedule.
+    def train(self, run: Run) -> Mapping[str, float]:
+        """Trains to the end of the schedule and gives the scores of the model it ends with.
 
         Raises:
             Interrupted: `run.stop` asked for an end; a checkpoint holds what was done.
@@ -166,6 +165,7 @@ class Common(Trainer):
         if self.load_best_model_at_end and position.best_step not in (None, position.step):
             run.engine.load(run.checkpoints.path(position.best_step))
             run.events.notice(f"ends with the model of step {position.best_step}, {run.score} {position.best:.4g}")
+        return position.scores
 
     def _total_steps(self, steps_per_epoch: int) -> int:
         if self.max_steps > 0:
@@ -214,7 +214,7 @@ class _Loop:
         if self.at.step < self.total:
             self.run.events.notice(f"no better {self.run.score} in {self.at.without_gain} evaluations: training ends")
 
-    def _steps(self, data: TrainData) -> Iterator[tuple[list[MicroBatch], bool]]:
+    def _steps(self, data: TrainData) -> Generator[tuple[list[MicroBatch], bool]]:
         """The steps from the position on, each with whether it is the last of its epoch."""
         while True:
             steps = data.epoch(self.at.epoch, self.at.epoch_step)
@@ -248,6 +248,8 @@ class _Loop:
             at.best, at.best_step, at.without_gain = scores[run.score], at.step, 0
         else:
             at.without_gain += 1
+        if gain or not self.trainer.load_best_model_at_end:
+            at.scores = dict(scores)
         seconds = time.monotonic() - begin
         self.aside += seconds
         run.events.scored("eval", scores, step=at.step, epoch=at.passes, best=gain, seconds=seconds)

@@ -1,0 +1,122 @@
+"""The ranks of a run: how they meet, which device each has, and how they talk to each other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import RunError
+
+if TYPE_CHECKING:
+    import torch
+
+    from .contracts import Batch
+
+TIMEOUT = timedelta(hours=12)
+"""How long ranks wait for each other; one may prepare features alone for long. A rank that dies is noticed at once."""
+
+
+@dataclass
+class Ranks:
+    """This rank's place among the ranks."""
+
+    rank: int
+    ranks: int
+    local_rank: int
+    device: torch.device
+
+    def to_device(self, batch: Batch) -> Batch:
+        """The batch with its tensors on this rank's device."""
+        if self.device.type == "cpu":
+            return batch
+        return {
+            name: value.to(self.device, non_blocking=True) if hasattr(value, "to") else value
+            for name, value in batch.items()
+        }
+
+    def all_reduce(self, numbers: list[float]) -> list[float]:
+        """The sums over all ranks."""
+        import torch
+
+        if self.ranks == 1:
+            return numbers
+        tensor = torch.tensor(numbers, dtype=torch.float64)
+        torch.distributed.all_reduce(tensor)
+        return [float(number) for number in tensor]
+
+    def gather(self, item: Any) -> list[Any] | None:
+        """The items of all ranks, by rank, on rank 0; None elsewhere."""
+        import torch
+
+        if self.ranks == 1:
+            return [item]
+        items: list[Any] | None = [None] * self.ranks if self.rank == 0 else None
+        torch.distributed.gather_object(item, items)
+        return items
+
+    def broadcast(self, item: Any) -> Any:
+        """Rank 0's item, on every rank."""
+        import torch
+
+        if self.ranks == 1:
+            return item
+        items = [item]
+        torch.distributed.broadcast_object_list(items, device=torch.device("cpu"))
+        return items[0]
+
+    def barrier(self) -> None:
+        """Waits for all ranks."""
+        self.all_reduce([0.0])
+
+
+def join() -> Ranks:
+    """Joins the ranks: through a launcher's environment, our own rendezvous file, or alone; once a process.
+
+    The process group is started here and not by DeepSpeed, which would need MPI or a port of its own choice.
+    """
+    import torch
+
+    rank, ranks = int(os.environ.setdefault("RANK", "0")), int(os.environ.setdefault("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.setdefault("LOCAL_RANK", str(rank)))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or ranks)
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
+    if not torch.distributed.is_initialized():
+        _meet(rank, ranks, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    return Ranks(rank, ranks, local_rank, device)
+
+
+def _meet(rank: int, ranks: int, backend: str) -> None:
+    import torch
+
+    rendezvous = os.environ.get("DEEPGEN_RENDEZVOUS")
+    if rendezvous is not None or "MASTER_ADDR" in os.environ:
+        torch.distributed.init_process_group(
+            backend, init_method=rendezvous or "env://", rank=rank, world_size=ranks, timeout=TIMEOUT
+        )
+    elif ranks == 1:
+        store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+    else:
+        raise RunError(f"WORLD_SIZE is {ranks}, but neither DEEPGEN_RENDEZVOUS nor MASTER_ADDR says where ranks meet")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has bfloat16 arithmetic of its own."""
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("flags", "Features")):  # x86, ARM
+                return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()))
+    return False
