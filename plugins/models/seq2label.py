@@ -89,7 +89,9 @@ class Seq2Label(Model):
         else:
             self._problem = self.problem(labels.field)
             self._size = self._logits(labels)
-            names = labels.names if len(labels.names) == self._size else ()
+            # one logit is that of the second of two classes
+            named = labels.names[-1:] if self._size == 1 else labels.names
+            names = named if len(named) == self._size else ()
             if names or self._size != config.num_labels:
                 chosen = names or tuple(f"LABEL_{number}" for number in range(self._size))
                 settings["id2label"] = dict(enumerate(chosen))

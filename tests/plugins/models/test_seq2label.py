@@ -115,7 +115,7 @@ def test_loss_is_the_sum_of_the_own_loss(
     assert made.total.item() / made.count == pytest.approx(float(own.loss), rel=1e-6)
     assert torch.equal(made.outputs["scores"], own.logits)
     assert torch.equal(model.predict(module, given)["scores"], own.logits)
-    made.total.backward()
+    made.total.backward()  # type: ignore[no-untyped-call]
 
 
 def test_padding_changes_nothing_in_a_decoder(folders: dict[str, Path]) -> None:
@@ -127,7 +127,8 @@ def test_padding_changes_nothing_in_a_decoder(folders: dict[str, Path]) -> None:
 
 
 def test_one_logit_for_two_classes(folders: dict[str, Path]) -> None:
-    model, module = build(folders["Bert"], Labels(INTS, 2), num_labels=1)
+    model, module = build(folders["Bert"], Labels(INTS, 2, ("bad", "good")), num_labels=1)
+    assert module.config.id2label == {0: "good"}
     given = batch([1, 0, 1])
     made = model.loss(module, given)
     scores = made.outputs["scores"]

@@ -1,5 +1,7 @@
 """`basic` passes text on untouched."""
 
+from typing import Any
+
 import pyarrow as pa
 
 from deepgen.kernel.contracts import Field
@@ -7,7 +9,7 @@ from deepgen.kernel.registry import find
 
 
 def test_text_as_it_is() -> None:
-    processor = find("processor", "basic").plugin()
+    processor: Any = find("processor", "basic").plugin()
     processor.bind(("query",), "text")
     column = pa.array(["a b", "", " x "])
     assert processor.fields() == (Field("text", "string"),)

@@ -1,5 +1,7 @@
 """`convert2float`: finite decimals, and every bad cell named."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +11,7 @@ from deepgen.kernel.registry import find
 
 
 def convert(*cells: str) -> pa.Array:
-    processor = find("processor", "convert2float").plugin()
+    processor: Any = find("processor", "convert2float").plugin()
     processor.bind(("score",), "labels")
     assert processor.fields() == (Field("labels", "float32"),)
     return processor.process([pa.array(cells, pa.string())])["labels"]

@@ -1,5 +1,7 @@
 """`convert2floatlist`: lists of one length, and every bad cell named."""
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 
@@ -8,10 +10,10 @@ from deepgen.kernel.registry import find
 
 
 def convert(*cells: str) -> list[list[float]]:
-    processor = find("processor", "convert2floatlist").plugin()
+    processor: Any = find("processor", "convert2floatlist").plugin()
     processor.bind(("labels",), "labels")
     assert processor.fields() == (Field("labels", "float32", "fixed"),)
-    return processor.process([pa.array(cells, pa.string())])["labels"].to_pylist()
+    return list(processor.process([pa.array(cells, pa.string())])["labels"].to_pylist())
 
 
 def test_commas_and_spaces() -> None:

