@@ -144,12 +144,12 @@ def _line_blocks(stream: IO[bytes], name: str, notice: Callable[[str], None]) ->
 def _parse_tsv(source: Source, chunk: Chunk) -> Block:
     width, data = len(source.columns), cast(bytes, chunk.payload)
     lines = np.arange(chunk.first_line, chunk.first_line + chunk.rows, dtype=np.int64)
-    marks, fields = _marks(data)
-    bad = fields != width
+    marks, counts = _marks(data)
+    bad = counts != width
     rejects: list[Reject] = []
     if bad.any() or not _is_utf8(data):
         kept = []
-        for position, (line, count) in enumerate(zip(data.split(b"\n"), fields, strict=False)):
+        for position, (line, count) in enumerate(zip(data.split(b"\n"), counts, strict=False)):
             if bad[position]:
                 reason = f"has {count} field{'s' * bool(count != 1)} where {source.header} names {width}"
             elif not _is_utf8(line):
@@ -169,10 +169,10 @@ def _parse_tsv(source: Source, chunk: Chunk) -> Block:
     offsets[1:] = marks + 1
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     everything = pa.Array.from_buffers(pa.binary(), len(marks), buffers)
-    columns = [
-        pc.binary_slice(everything.take(pa.array(np.arange(place, len(marks), width))), 0, -1).view(pa.string())
-        for place in range(width)
-    ]
+    columns = []
+    for place in range(width):
+        fields = everything.take(pa.array(np.arange(place, len(marks), width)))
+        columns.append(pc.call_function("binary_slice", [fields], pc.SliceOptions(0, -1)).view(pa.string()))
     return Block(columns, lines - chunk.first_line + chunk.first_row, lines, chunk.file, rejects)
 
 
@@ -283,7 +283,7 @@ def _hub_chunks(source: Source) -> Iterator[tuple[int, int, Any]]:
         raise DataError(f"{source.where}: data set '{name}', split '{part}': {str(error).splitlines()[0]}") from error
     _places(source, dataset.column_names, f"data set '{name}'")
     for batch in dataset.with_format("arrow").select_columns(list(source.columns)).iter(ROWS):
-        for piece in batch.to_batches():
+        for piece in cast(Any, batch).to_batches():
             yield piece.num_rows, piece.num_rows, piece
 
 
@@ -310,7 +310,7 @@ def _parse_batch(source: Source, chunk: Chunk) -> Block:
 
 def _as_text(values: pa.Array) -> pa.Array:
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type):
-        return pc.binary_join(values.cast(pa.list_(pa.string())), ",")
+        return pc.call_function("binary_join", [values.cast(pa.list_(pa.string())), pa.scalar(",")])
     return values.cast(pa.int8() if pa.types.is_boolean(values.type) else values.type).cast(pa.string())
 
 

@@ -152,8 +152,8 @@ def source(scene: Scene, split: Split) -> Source:
         dataset, _, part = given.removeprefix("hub:").partition(":")
         return Source(where, header, columns, (), (), (dataset, part or _HUB_SPLITS[split]))
     files = tuple(find_files(given, where))
-    formats = tuple(_format(file) if settings.file_format == "auto" else settings.file_format for file in files)
-    return Source(where, header, columns, files, formats)
+    chosen: Format | None = None if settings.file_format == "auto" else settings.file_format
+    return Source(where, header, columns, files, tuple(chosen or _format(file) for file in files))
 
 
 def find_files(given: str, where: str) -> list[Path]:
