@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from . import registry
-from .contracts import Field, Plugin, Problem
+from .contracts import Field, Plugin, Problem, Processor
 from .deepspeed_config import agree, check_given, enabled, read_config, zero_stage
 from .engine import EngineSettings
 from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
@@ -83,9 +83,9 @@ def _engine(scene: Scene) -> None:
     settings = scene.read(EngineSettings)
     config = read_config(settings.deepspeed)
     check_given(config, {name: value.value for name, value in scene.values.items() if value.is_set})
-    values = {name: scene.values[name].value for name in AGREED if name in scene.values}
-    if len(values) == len(AGREED):
-        agree(config, *values.values(), ranks=scene.read(RunSettings).num_ranks)
+    if all(name in scene.values for name in AGREED):
+        per_device, accumulation, norm = (scene.values[name].value for name in AGREED)
+        agree(config, per_device, accumulation, norm, scene.read(RunSettings).num_ranks)
     stage = zero_stage(config, settings.zero_stage)
     if enabled(config, "bf16", settings.bf16) is True and enabled(config, "fp16", settings.fp16):
         raise SceneError(f"fp16 is on, and so is {scene.where('bf16')}; compute in one of them")
@@ -152,7 +152,7 @@ def _ways_to(name: str, part: Processing) -> str:
     fixed = []
     for known in sorted(registry.names("processor")):
         try:
-            processor = registry.find("processor", known).plugin()
+            processor = cast(Processor, registry.find("processor", known).plugin())
             processor.bind(("column",) * processor.columns_in[0], "#output")
             if any(made.name == name for made in processor.fields()):
                 fixed.append(known)

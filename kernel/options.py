@@ -101,7 +101,8 @@ def options_of(owner: type, declared_by: str) -> tuple[Option, ...]:
             default = field.default_factory()
         else:
             raise PluginError(f"{declared_by}: option '{field.name}' has no default; give it one (None if need be)")
-        hint, marks = hints[field.name], ()
+        hint = hints[field.name]
+        marks: tuple[Any, ...] = ()
         if typing.get_origin(hint) is typing.Annotated:
             hint, *rest = typing.get_args(hint)
             marks = tuple(rest)

@@ -25,7 +25,7 @@ WRITER = {
     "eval_metrics": "rouge",
     "output_dir": "out",
 }
-FILES: dict[str, bytes | None] = {
+FILES: dict[str, bytes] = {
     "train.tsv": b"a good film\t1\na bad film\t0\n",
     "eval.tsv": b"fine\t1\npoor\t0\n",
     "pairs.tsv": b"one\teins\ntwo\tzwei\n",
