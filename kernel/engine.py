@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -105,7 +106,6 @@ class Engine(Ranks):
         """
         if self.settings.gradient_checkpointing:
             _checkpoint_gradients(module)
-        deepspeed = _deepspeed()
         self.config = training_config(
             self.settings,
             optimization,
@@ -115,6 +115,7 @@ class Engine(Ranks):
             accumulation=accumulation,
             total_steps=total_steps,
         )
+        deepspeed = _deepspeed(self.config)
         self._check_config(deepspeed)
         groups = optimization.groups(module, new_parameters)
         own_optimizer = "optimizer" in self.config
@@ -259,7 +260,7 @@ def _dtype(settings: EngineSettings, config: dict[str, Any], device: torch.devic
     return torch.bfloat16 if bf16 is True or (bf16 == "auto" and has_bf16(device)) else torch.float32
 
 
-def _deepspeed() -> Any:
+def _deepspeed(config: dict[str, Any]) -> Any:
     """The library, imported fast and made quiet."""
     with _hidden("mlflow"):  # its autotuner imports it when it is there, which takes five times as long as the rest
         import deepspeed
@@ -269,8 +270,22 @@ def _deepspeed() -> Any:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     # An all-reduce for inference over shared memory, which training never calls and which would be compiled now.
     __compatible_ops__["deepspeed_shm_comm"] = False
+    if config.get("optimizer", {}).get("type", "").lower() != "muon":
+        _import_muon()
     deepspeed.init_distributed(verbose=False)
     return deepspeed
+
+
+def _import_muon() -> None:
+    """Imports an optimizer that DeepSpeed asks for in any case, without loading a compiler for its functions."""
+    from deepspeed.runtime import compiler
+
+    compile_for_real = compiler.compile
+    compiler.compile = lambda: lambda function: function
+    try:
+        importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
+    finally:
+        compiler.compile = compile_for_real
 
 
 @contextlib.contextmanager
