@@ -13,6 +13,7 @@ from .contracts import Field, Plugin, Problem, Processor
 from .deepspeed_config import agree, check_given, enabled, read_config, zero_stage
 from .engine import EngineSettings
 from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
+from .options import build
 from .pretrained import Pretrained, PretrainedSettings
 from .results import ResultSettings
 from .rows import Reject, RowSettings, refuse
@@ -152,7 +153,7 @@ def _ways_to(name: str, part: Processing) -> str:
     fixed = []
     for known in sorted(registry.names("processor")):
         try:
-            processor = cast(Processor, registry.find("processor", known).plugin())
+            processor = cast(Processor, build(registry.find("processor", known).plugin, {}, known))
             processor.bind(("column",) * processor.columns_in[0], "#output")
             if any(made.name == name for made in processor.fields()):
                 fixed.append(known)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from deepgen.v1 import plugin_pb2, scene_pb2
 
 from . import registry
 from .contracts import Field, Metric, Model, Outputter, Plugin, Processor
 from .errors import UserError
-from .options import Option, options_of
+from .options import Option, build, options_of
 from .record import plain
 from .resolve import named_plugins
 from .scene import Scene
@@ -76,9 +74,8 @@ def summary(plugin: type[Plugin]) -> str:
 
 def _fields(plugin: type[Plugin]) -> tuple[list[Field], list[Field]]:
     """What a plugin reads and yields with its default options, as far as that is known without data."""
-    made: Any = plugin
     try:
-        made = plugin()
+        made = build(plugin, {}, f"{plugin.kind} {plugin.name}")
         if isinstance(made, Processor):
             columns = tuple(f"column{number + 1}" for number in range(made.columns_in[1]))
             made.bind(columns, "output")

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from . import parsing
-from .errors import PluginError, did_you_mean
+from .errors import DeepgenError, PluginError, did_you_mean
 from .parsing import Raw
 
 
@@ -123,12 +123,21 @@ def options_of(owner: type, declared_by: str) -> tuple[Option, ...]:
 
 
 def build(owner: type, values: Mapping[str, Any], declared_by: str) -> Any:
-    """An instance of a dataclass of options with the given values; options not given keep their defaults."""
+    """An instance of a dataclass of options with the given values; options not given keep their defaults.
+
+    Raises:
+        PluginError: an option that it does not declare, or an error of its own while it was made.
+    """
     known = [option.name for option in options_of(owner, declared_by)]
     for name in values:
         if name not in known:
             raise PluginError(f"{declared_by} has no option '{name}'{did_you_mean(name, known)}")
-    return owner(**values)
+    try:
+        return owner(**values)
+    except DeepgenError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{declared_by} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def _hints(owner: type, declared_by: str) -> dict[str, Any]:

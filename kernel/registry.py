@@ -54,6 +54,8 @@ def _decorator(kind: str, name: str) -> Callable[[PluginClass], PluginClass]:
     def register(plugin: PluginClass) -> PluginClass:
         if not issubclass(plugin, KINDS[kind]):
             raise PluginError(f"@{kind}('{name}') stands on {plugin.__qualname__}, which is no {KINDS[kind].__name__}")
+        if missing := sorted(getattr(plugin, "__abstractmethods__", ())):
+            raise PluginError(f"{kind} '{name}' lacks {', '.join(missing)}, which a {KINDS[kind].__name__} has")
         known = _registered.get((kind, name))
         if known is not None and (known.__module__, known.__qualname__) != (plugin.__module__, plugin.__qualname__):
             raise PluginError(f"{kind} '{name}' is registered twice: in {_file(known)} and in {_file(plugin)}")

@@ -48,12 +48,20 @@ FILES: dict[str, bytes] = {
         b"from deepgen.kernel.contracts import Metric\n"
         b"from deepgen.kernel.registry import metric\n"
         b'@metric("acc")\n@dataclass\nclass Mine(Metric):\n    """Mine."""\n'
+        b"    def keys(self): return ()\n    update = compute = keys\n"
     ),
     "option_plugin.py": (
         b"from dataclasses import dataclass\n"
         b"from deepgen.kernel.contracts import Metric\n"
         b"from deepgen.kernel.registry import metric\n"
-        b'@metric("mine_with_seed")\n@dataclass\nclass Mine(Metric):\n    """Mine."""\n    seed: int = 3\n    """Its own."""\n'
+        b'@metric("mine_with_seed")\n@dataclass\nclass Mine(Metric):\n    """Mine."""\n    seed: int = 3\n'
+        b"    def keys(self): return ()\n    update = compute = keys\n"
+    ),
+    "half_plugin.py": (
+        b"from dataclasses import dataclass\n"
+        b"from deepgen.kernel.contracts import Metric\n"
+        b"from deepgen.kernel.registry import metric\n"
+        b'@metric("half")\n@dataclass\nclass Half(Metric):\n    """Half."""\n    def keys(self): return ()\n'
     ),
 }
 """What stands beside the scene."""
@@ -139,6 +147,7 @@ BROKEN = [
     _c("plugin file that is no Python", "syntax_plugin.py:1", "SyntaxError", plugin="syntax_plugin.py"),
     _c("plugin file without plugins", "no_plugin.py", "@processor('name')", plugin="no_plugin.py"),
     _c("plugin that is there twice", "clash_plugin.py", "registered twice", plugin="clash_plugin.py"),
+    _c("plugin that lacks methods", "'half'", "lacks compute, update", plugin="half_plugin.py"),
     _c("plugin with a kernel's setting", "'seed'", "rename it", plugin="option_plugin.py", eval_metrics="mine_with_seed"),
     # Headers
     _c("no header", "train_header is not set", "text,label", train_header=None),

@@ -133,9 +133,8 @@ def readers() -> set[str]:
                 ending = str(node.values[1].value)
                 names |= {f"{split}{ending}" for split in SPLITS}
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("header_setting"):
-                names |= {
-                    f"{split}_{kind.value}" for split in SPLITS for kind in node.args if isinstance(kind, ast.Constant)
-                }
+                kinds = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+                names |= {f"{split}_{kind}" for split in SPLITS for kind in kinds if isinstance(kind, str)}
     return names
 
 
