@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from abc import ABC
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from .contracts import BadRows, Field, Processor
+from .contracts import BadRows, Field, Plugin, Processor
 from .errors import DeepgenError, PluginError, SceneError, did_you_mean
 from .readers import parse
 from .rows import Block, Chunk, Reject, Source, source
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
 
 ROW, LENGTH, KEPT = "#row", "#length", "#column:"
 """Columns of the table beside the fields: the row number, the length for bucketing, and columns kept as text."""
+
+Work = TypeVar("Work")
+Result = TypeVar("Result")
+DECLARING = {f"{__package__}.{name}" for name in ("contracts", "errors", "options", "registry")}
 
 
 @dataclass
@@ -160,10 +168,42 @@ class Processing:
     def identity(self) -> Iterator[str]:
         """Everything but the data and the tokenizer that decides what the features are."""
         yield repr((self.source.columns, self.source.formats, self.keep_columns))
+        for name in ("columnar", "encoding", "making", "processing", "readers"):
+            yield Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
         for processor, item in zip(self.processors, self.items, strict=True):
             options = {one.name: vars(processor)[one.name] for one in dataclasses.fields(processor)}  # type: ignore[arg-type]
             yield repr((item.text, processor.name, sorted(options.items()), processor.fields()))
             yield from _sources(type(processor))
+
+
+class PerThread:
+    """Processors for each thread of its own: a plugin may keep something between two calls."""
+
+    def __init__(self, make: Callable[[], Processing]) -> None:
+        self._make = make
+        self._local = threading.local()
+
+    def __call__(self) -> Processing:
+        """The processors of the thread that asks."""
+        if not hasattr(self._local, "processing"):
+            self._local.processing = self._make()
+        found: Processing = self._local.processing
+        return found
+
+
+def in_order(make: Callable[[Work], Result], works: Iterable[Work], workers: int) -> Iterator[Result]:
+    """What `make` gives for each work, in order, made ahead by so many threads."""
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(workers, "features")
+    try:
+        for work in works:
+            waiting.append(pool.submit(make, work))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _whole(values: Any) -> Any:
@@ -184,14 +224,17 @@ def _stored(processor: Processor, declared: Field, array: Any) -> Any:
 
 
 def _sources(plugin: type) -> Iterator[str]:
-    """The source text of a plugin, of its bases and of the modules of its own package that it names."""
-    modules = {kind.__module__ for kind in plugin.__mro__ if kind is not object}
+    """The source text of a plugin, of its bases and of the modules of its own package that it names.
+
+    The contracts and their like declare things and compute nothing: features outlive a change of theirs.
+    """
+    modules = {kind.__module__ for kind in plugin.__mro__ if kind not in (object, ABC, Plugin, Processor)}
     top = plugin.__module__.partition(".")[0]
     for value in list(vars(sys.modules[plugin.__module__]).values()):
         name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
         if isinstance(name, str) and name.partition(".")[0] == top:
             modules.add(name)
-    for name in sorted(modules):
+    for name in sorted(modules - DECLARING):
         file = getattr(sys.modules.get(name), "__file__", None)
         if file is not None:
             yield name + "\n" + Path(file).read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
@@ -14,15 +14,13 @@ from typing import IO, Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from .errors import DataError, did_you_mean
-from .rows import Block, Chunk, Format, Reject, Source
+from .columnar import ROWS, hub_chunks, parquet_chunks, parse_batch, places_of
+from .errors import DataError
+from .rows import Block, Chunk, Format, Reject, Source, shown
 
 BLOCK = 1 << 19
 """Bytes of text in a chunk: some thousand rows, enough to keep a batch tokenizer's threads busy."""
-ROWS = 4096
-"""Rows of a chunk in formats that are not cut by bytes."""
 _TAB, _NEWLINE = 9, 10
 
 
@@ -35,7 +33,7 @@ def chunks(source: Source, notice: Callable[[str], None] = lambda _: None) -> It
     index = row = 0
     inputs: list[tuple[str, Format, Iterator[tuple[int, int, Any]]]] = []
     if source.hub:
-        inputs.append(("hub:" + ":".join(source.hub), "hub", _hub_chunks(source)))
+        inputs.append(("hub:" + ":".join(source.hub), "hub", hub_chunks(source)))
     for file, kind in zip(source.files, source.formats, strict=True):
         inputs.append((shown(file), kind, _file_chunks(source, file, kind, notice)))
     for name, kind, parts in inputs:
@@ -50,7 +48,7 @@ def parse(source: Source, chunk: Chunk) -> Block:
     if chunk.format == "tsv":
         return _parse_tsv(source, chunk)
     if chunk.format in ("parquet", "hub"):
-        return _parse_batch(source, chunk)
+        return parse_batch(source, chunk)
     values: list[list[str]] = [[] for _ in source.columns]
     rows: list[int] = []
     lines: list[int] = []
@@ -89,11 +87,6 @@ def cut(chunk: Chunk, begin: int, end: int) -> Chunk:
     return replace(chunk, first_row=chunk.first_row + begin, first_line=line, rows=end - begin, payload=payload)
 
 
-def shown(file: Path) -> str:
-    """The path as a person would write it: relative to the working folder when it lies below it."""
-    return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
-
-
 def _file_chunks(
     source: Source, file: Path, kind: Format, notice: Callable[[str], None]
 ) -> Iterator[tuple[int, int, Any]]:
@@ -101,7 +94,7 @@ def _file_chunks(
     name = shown(file)
     try:
         if kind == "parquet":
-            yield from _parquet_chunks(source, file)
+            yield from parquet_chunks(source, file)
             return
         with cast(IO[bytes], gzip.open(file, "rb") if file.suffix.lower() == ".gz" else file.open("rb")) as stream:
             if kind == "csv":
@@ -198,7 +191,7 @@ def _csv_chunks(source: Source, name: str, stream: IO[bytes]) -> Iterator[tuple[
     names = [field.removeprefix("\ufeff") for field in next(reader, [])]
     if not names:
         return
-    places = _places(source, names, f"{name}:1: the first line")
+    places = places_of(source, names, f"{name}:1: the first line")
     records: list[tuple[int, Any]] = []
     begin = end = reader.line_num
     while True:
@@ -264,59 +257,3 @@ def _json_text(value: Any) -> str | None:
         parts = [_json_text(part) for part in value]
         return None if None in parts else ",".join(cast(list[str], parts))
     return None
-
-
-def _parquet_chunks(source: Source, file: Path) -> Iterator[tuple[int, int, Any]]:
-    with pq.ParquetFile(file) as table:
-        _places(source, table.schema_arrow.names, shown(file))
-        for batch in table.iter_batches(ROWS, columns=list(source.columns)):
-            yield batch.num_rows, batch.num_rows, batch
-
-
-def _hub_chunks(source: Source) -> Iterator[tuple[int, int, Any]]:
-    import datasets
-
-    name, part = cast(tuple[str, str], source.hub)
-    try:
-        dataset = datasets.load_dataset(name, split=part)
-    except Exception as error:
-        raise DataError(f"{source.where}: data set '{name}', split '{part}': {str(error).splitlines()[0]}") from error
-    _places(source, dataset.column_names, f"data set '{name}'")
-    for batch in dataset.with_format("arrow").select_columns(list(source.columns)).iter(ROWS):
-        for piece in cast(Any, batch).to_batches():
-            yield piece.num_rows, piece.num_rows, piece
-
-
-def _parse_batch(source: Source, chunk: Chunk) -> Block:
-    """The columns of a record batch as text, as a field of a TSV file would hold them."""
-    batch: pa.RecordBatch = chunk.payload
-    columns = []
-    for name in source.columns:
-        try:
-            columns.append(_as_text(batch.column(batch.schema.get_field_index(name))))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            kind = batch.schema.field(name).type
-            raise DataError(f"{chunk.file}: column '{name}' is of type {kind}, which is no text or number") from None
-    rows = np.arange(chunk.first_row, chunk.first_row + chunk.rows, dtype=np.int64)
-    block = Block(columns, rows, rows - chunk.first_row + chunk.first_line, chunk.file, [])
-    absent = np.zeros(chunk.rows, bool)
-    for name, values in zip(source.columns, columns, strict=True):
-        if values.null_count:
-            missing = np.asarray(values.is_null()) & ~absent
-            block.rejects.extend(block.reject(int(row), name, "", "has no value") for row in np.flatnonzero(missing))
-            absent |= missing
-    return block.keep(pa.array(~absent)) if absent.any() else block
-
-
-def _as_text(values: pa.Array) -> pa.Array:
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type):
-        return pc.call_function("binary_join", [values.cast(pa.list_(pa.string())), pa.scalar(",")])
-    return values.cast(pa.int8() if pa.types.is_boolean(values.type) else values.type).cast(pa.string())
-
-
-def _places(source: Source, names: Sequence[str], where: str) -> list[int]:
-    for name in source.columns:
-        if name not in names:
-            near = did_you_mean(name, names) or f"; it has {', '.join(names)}"
-            raise DataError(f"{where} has no column '{name}', which {source.header} names{near}")
-    return [list(names).index(name) for name in source.columns]

@@ -214,6 +214,11 @@ def report(rejects: Sequence[Reject], policy: BadRowPolicy, file: Path | None, n
     notice(f"{count} left out{written}; the first: {rejects[0]}")
 
 
+def shown(file: Path) -> str:
+    """The path as a person would write it: relative to the working folder when it lies below it."""
+    return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
+
+
 def _format(file: Path) -> Format:
     suffix = Path(file.stem).suffix if file.suffix.lower() == ".gz" else file.suffix
     return SUFFIXES.get(suffix.lower(), "tsv")

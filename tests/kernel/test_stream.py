@@ -12,8 +12,10 @@ import pytest
 from deepgen.kernel import readers, stream
 from deepgen.kernel.batches import BatchSettings, Padding
 from deepgen.kernel.errors import DataError
+from deepgen.kernel.flow import Input
+from deepgen.kernel.processing import in_order
 from deepgen.kernel.scene import Scene
-from deepgen.kernel.stream import EvalStream, Input, TrainStream
+from deepgen.kernel.stream import EvalStream, TrainStream
 
 MakeScene = Callable[..., Scene]
 PADDING = Padding()
@@ -160,4 +162,4 @@ def test_work_in_order_by_several_threads() -> None:
         np.zeros(random_wait.randint(1, 200_000)).sum()
         return number * 2
 
-    assert list(stream.in_order(make, iter(range(50)), 4)) == [number * 2 for number in range(50)]
+    assert list(in_order(make, iter(range(50)), 4)) == [number * 2 for number in range(50)]
