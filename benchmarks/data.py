@@ -78,7 +78,9 @@ def main(work: Path = WORK) -> None:
     rows = []
     for head, body in texts:
         wanted = min(223, round(chance.lognormvariate(3.761, 0.465)))
-        query = bert(head, truncation=True, max_length=max(4, wanted // 3), return_offsets_mapping=True)["offset_mapping"]
+        query = bert(head, truncation=True, max_length=max(4, wanted // 3), return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
         spans = bert(body, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
         room = wanted - len(query) - 1
         if room < 1 or len(spans) < room or len(query) < 3:
@@ -93,18 +95,24 @@ def main(work: Path = WORK) -> None:
     (work / "s2s_eval.tsv").write_text("".join(summaries[SUMMARIES : SUMMARIES + EVAL_SUMMARIES]), encoding="utf-8")
     torch.manual_seed(1)
     small = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
-    BertForSequenceClassification(BertConfig(vocab_size=len(bert), num_labels=2, **small)).save_pretrained(work / "bert")
+    BertForSequenceClassification(BertConfig(vocab_size=len(bert), num_labels=2, **small)).save_pretrained(
+        work / "bert"
+    )
     bert.save_pretrained(work / "bert")
     bart = tokenizer([f"{head} {body}" for head, body in texts[:20_000]], "bart")
     sides = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in
              {"layers": 4, "attention_heads": 4, "ffn_dim": 1024}.items()}  # fmt: skip
     config = BartConfig(vocab_size=len(bart), d_model=256, max_position_embeddings=512, **sides)
     for name in ("pad", "bos", "eos"):
-        setattr(config, f"{name}_token_id", bart.convert_tokens_to_ids({"pad": "<pad>", "bos": "<s>", "eos": "</s>"}[name]))
+        setattr(
+            config, f"{name}_token_id", bart.convert_tokens_to_ids({"pad": "<pad>", "bos": "<s>", "eos": "</s>"}[name])
+        )
     config.decoder_start_token_id, config.forced_eos_token_id = config.eos_token_id, None
     BartForConditionalGeneration(config).save_pretrained(work / "bart")
     bart.save_pretrained(work / "bart")
-    lengths = sorted(len(ids) for ids in bert([r.split("\t")[0] for r in rows], [r.split("\t")[1] for r in rows])["input_ids"])
+    lengths = sorted(
+        len(ids) for ids in bert([r.split("\t")[0] for r in rows], [r.split("\t")[1] for r in rows])["input_ids"]
+    )
     print(f"{len(rows)} pairs, tokens: mean {sum(lengths) / len(lengths):.0f}, median {lengths[len(lengths) // 2]}, "
           f"90 % {lengths[len(lengths) * 9 // 10]}, 99 % {lengths[len(lengths) * 99 // 100]}, max {lengths[-1]}")  # fmt: skip
     (work / "done").touch()

@@ -94,7 +94,7 @@ class Predictions:
     labels: np.ndarray | None = None
     """[rows] int64 or float32, or [rows, classes] float32."""
     references: list[str] | None = None
-    """The true text of each row."""
+    """The true text of each row, as the input has it."""
     class_names: tuple[str, ...] = ()
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The columns of `result_header`, for the outputter."""
@@ -181,6 +181,10 @@ class Processor(Plugin):
         """Names of the classes in index order, where this processor makes labels from names."""
         return ()
 
+    def reference_column(self) -> str | None:
+        """The input column that holds the true text, where this processor makes labels from text."""
+        return None
+
 
 class Model(Plugin):
     """A task: builds the torch module, gives the loss of a batch and predicts."""
@@ -213,10 +217,6 @@ class Model(Plugin):
     @abstractmethod
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
         """`{"scores": tensor [rows, classes]}` or `{"texts": list[list[str]]}`."""
-
-    def references(self, batch: Batch) -> list[str] | None:
-        """The true text of each row, for models that answer with text."""
-        return None
 
     def class_names(self, module: torch.nn.Module) -> tuple[str, ...]:
         """Names of the classes in index order, as the saved module knows them; empty where there are none."""
@@ -301,5 +301,5 @@ class Trainer(Plugin):
     kind = "trainer"
 
     @abstractmethod
-    def train(self, run: Run) -> None:
-        """Trains `run.engine` on `run.train_data` to the end, or until `run.stop` asks for an end."""
+    def train(self, run: Run) -> Mapping[str, float]:
+        """Trains `run.module` to the end, or until `run.stop` asks for one; the scores of the model it ends with."""

@@ -40,6 +40,8 @@ class Evaluator:
     problem: Problem
     class_names: tuple[str, ...]
     events: EventStream
+    reference: str | None = None
+    """The column that holds the true text. Tokens would not do: they may be cut, or unknown to the tokenizer."""
 
     def evaluate(
         self, features: Features, batches: Iterable[tuple[Batch, np.ndarray]], metrics: Sequence[Metric]
@@ -49,7 +51,6 @@ class Evaluator:
         Batches are the same whatever the number of ranks, and sums and rows are put in input order before anything is
         computed from them, so that the scores do not depend on the number of ranks, to the last bit.
         """
-        import numpy as np
         import torch
 
         begin = time.monotonic()
@@ -156,6 +157,7 @@ class Evaluator:
     ) -> Predictions:
         scores, labels = answers.get("scores"), batch.get("labels")
         text = self.problem == "text"
+        reference = self.reference if text and labels is not None else None
         return Predictions(
             rows=features.row_numbers[indices],
             problem=self.problem,
@@ -163,7 +165,7 @@ class Evaluator:
             scores=scores.float().cpu().numpy() if scores is not None else None,
             texts=answers.get("texts"),
             labels=labels.cpu().numpy() if labels is not None and not text else None,
-            references=self.model.references(batch) if text and labels is not None else None,
+            references=features.columns([reference], indices)[reference] if reference is not None else None,
             class_names=self.class_names,
             columns=features.columns(columns, indices) if columns else {},
         )

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 PARTS = (EVENTS, "scene.yaml", "metrics.json", "rejects.tsv", "log", "checkpoints", "model")
 """What a run puts into its folder, besides the result file."""
-FREE_TO_CHANGE = ("num_ranks", "output_dir", "overwrite_output_dir", "preprocessing_num_workers", "dataloader_num_workers")
+FREE_TO_CHANGE = (
+    "num_ranks",
+    "output_dir",
+    "overwrite_output_dir",
+    "preprocessing_num_workers",
+    "dataloader_num_workers",
+)
 """Settings that may differ when an unfinished run goes on."""
 
 

@@ -95,7 +95,9 @@ class Phases:
     @cached_property
     def pretrained(self) -> Pretrained:
         """The model that the run starts from."""
-        return Pretrained(self.scene.read(PretrainedSettings), self._train_texts)
+        # torch's fused attention is slow in bfloat16 on a CPU: its backward pass takes a third of a small model's step
+        slow = self.engine.device.type == "cpu" and str(self.engine.dtype) == "torch.bfloat16"
+        return Pretrained(self.scene.read(PretrainedSettings), self._train_texts, "eager" if slow else None)
 
     @cached_property
     def problem(self) -> Problem:
@@ -108,7 +110,7 @@ class Phases:
         """Evaluates and predicts with the engine's model."""
         labels = self._labels()
         names = (labels.names if labels else ()) or self.scene.model.class_names(self.engine.module)
-        return Evaluator(self.engine, self.scene.model, self.problem, names, self.events)
+        return Evaluator(self.engine, self.scene.model, self.problem, names, self.events, self._reference())
 
     def _tell(self) -> None:
         """The attempt begins: what it runs on, with which settings and data."""
@@ -140,7 +142,11 @@ class Phases:
             self.events.notice(note)
 
     def _prepare(self, split: Split) -> Features:
-        keep = self.scene.read(ResultSettings).result_header if split == "predict" else ()
+        keep: tuple[str, ...] = ()
+        if split == "predict":
+            keep = self.scene.read(ResultSettings).result_header
+        elif split == "eval" and (reference := self._reference()) is not None:
+            keep = (reference,)
         self.events.stage("features", unit="rows", detail=split)
         made = prepare(
             self.scene,
@@ -161,6 +167,13 @@ class Phases:
 
     def _labels(self) -> Any:
         return self.features["train"].labels if "train" in self.features else None
+
+    def _reference(self) -> str | None:
+        """The column of the evaluation file that holds the true text."""
+        if "eval" not in splits(self.scene):
+            return None
+        columns = [processor.reference_column() for processor in self.scene.processors("eval")]
+        return next((column for column in columns if column is not None), None)
 
     def _label_field(self) -> Any:
         return next((made.fields["labels"] for made in self.features.values() if "labels" in made.fields), None)
@@ -265,5 +278,5 @@ def _seed(seed: int) -> None:
     import torch
 
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries draw from it
+    np.random.seed(seed)
     torch.manual_seed(seed)

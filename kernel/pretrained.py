@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from . import model_source, scratch
 from .errors import SceneError
 from .options import InputModel, InputPath
 
@@ -48,12 +48,18 @@ class PretrainedSettings:
 class Pretrained:
     """A model to start from. Nothing is loaded before it is asked for."""
 
-    def __init__(self, settings: PretrainedSettings, train_texts: Callable[[], Iterable[str]] | None = None) -> None:
+    def __init__(
+        self,
+        settings: PretrainedSettings,
+        train_texts: Callable[[], Iterable[str]] | None = None,
+        attention: str | None = None,
+    ) -> None:
         """Finds the source.
 
         Args:
             settings: the model.
             train_texts: gives the texts of the training columns, for a tokenizer that is trained (`scratch:`).
+            attention: the implementation that is fastest on the device, where the scene names none.
 
         Raises:
             SceneError: no model is named, or there is none of that name.
@@ -62,9 +68,10 @@ class Pretrained:
         self.new_parameters: frozenset[str] = frozenset()
         """After `load`: names of parameters that were not in the checkpoint. Empty when all are new (`scratch:`)."""
         self._train_texts = train_texts
+        self._attention = settings.attn_implementation or attention
         self._lock = threading.RLock()
         self._encoders: dict[tuple[int | None, bool], Encoder] = {}
-        self._scratch, self._source = _find(settings)
+        self._scratch, self._source = model_source.find(settings.model, settings.previous_dir)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -85,9 +92,7 @@ class Pretrained:
     def config(self) -> Any:
         """The Hugging Face config of the checkpoint."""
         if self._scratch:
-            from .scratch import model_config
-
-            return model_config(Path(self._source), self.tokenizer)
+            return scratch.model_config(Path(self._source), self.tokenizer)
         return self._auto("AutoConfig", self._source, "config")
 
     @cached_property
@@ -95,9 +100,7 @@ class Pretrained:
         """Changes whenever the same text might become other token ids. Reads files; loads no library where it can."""
         import xxhash
 
-        from .scratch import library_versions
-
-        state = xxhash.xxh3_128("\n".join([*library_versions(), *self.settings.special_tokens]).encode())
+        state = xxhash.xxh3_128("\n".join([*scratch.library_versions(), *self.settings.special_tokens]).encode())
         folder = Path(self._tokenizer_source)
         if folder.is_dir():
             for path in _matching(folder, ("config.json", *TOKENIZER_FILES)):
@@ -156,13 +159,12 @@ class Pretrained:
         """
         import torch
 
-        transformers = quiet_transformers()
+        transformers = scratch.quiet_transformers()
         auto = getattr(transformers, auto_class)
         settings = copy.deepcopy(self.config)
         for name, value in config.items():
             setattr(settings, name, value)
-        settings.architectures = None
-        attention = {"attn_implementation": self.settings.attn_implementation, "dtype": torch.float32}
+        attention = {"attn_implementation": self._attention, "dtype": torch.float32}
         try:
             if self._scratch:
                 made: torch.nn.Module = auto.from_config(settings, **attention)
@@ -190,12 +192,10 @@ class Pretrained:
         """The folder, or hub id, that the tokenizer is loaded from."""
         if not self._scratch:
             return self._source
-        from .scratch import tokenizer_folder
-
-        return tokenizer_folder(Path(self._source), self._train_texts)
+        return scratch.tokenizer_folder(Path(self._source), self._train_texts)
 
     def _auto(self, auto_class: str, source: str, part: str) -> Any:
-        transformers = quiet_transformers()
+        transformers = scratch.quiet_transformers()
         try:
             return getattr(transformers, auto_class).from_pretrained(source)
         except (OSError, ValueError, ImportError, KeyError) as error:
@@ -213,90 +213,6 @@ class Pretrained:
 
 def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern)})
-
-
-def quiet_transformers() -> Any:
-    """The Transformers library, with neither warnings nor progress bars of its own."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return transformers
-
-
-def package_folder(name: str) -> Path:
-    """The model folder inside an installed package, found without importing it: `NAME`, or `NAME/FOLDER` of several.
-
-    Raises:
-        SceneError: no such package, or not one model folder in it.
-    """
-    module, _, below = name.replace("-", "_").partition("/")
-    below = name.partition("/")[2]
-    try:
-        spec = importlib.util.find_spec(module) if module.isidentifier() else None
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
-        raise SceneError(f"model = 'package:{name}': no package '{module}' is installed here; `pip install` it")
-    root = Path(next(iter(spec.submodule_search_locations)))
-    if below:
-        if not (root / below / "config.json").is_file():
-            raise SceneError(f"model = 'package:{name}': the package has no {below}/config.json")
-        return root / below
-    folders = _model_folders(root)
-    if not folders:
-        raise SceneError(f"model = 'package:{name}': the package holds no model (a folder with config.json)")
-    if len(folders) > 1:
-        names = ", ".join(f"package:{module}/{folder.relative_to(root)}" for folder in folders)
-        raise SceneError(f"model = 'package:{name}': the package holds several models; choose one of {names}")
-    return folders[0]
-
-
-def _model_folders(root: Path) -> list[Path]:
-    """The folders with a model's config; a folder inside a model (sentence-transformers' modules) is part of it."""
-    found = sorted({path.parent for path in root.rglob("config.json") if _names_architecture(path)})
-    return [folder for folder in found if not any(other in folder.parents for other in found)]
-
-
-def _names_architecture(config: Path) -> bool:
-    import json
-
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return isinstance(content, dict) and "model_type" in content
-
-
-def _find(settings: PretrainedSettings) -> tuple[bool, str]:
-    """(from scratch?, path or hub id)."""
-    model = settings.model
-    if model is None:
-        raise SceneError("model is not set; give a hub id, a folder, package:NAME or scratch:FILE")
-    if model == "local":
-        if settings.previous_dir is None:
-            raise SceneError("model = 'local' means the model in previous_dir, which is not set")
-        model = settings.previous_dir
-    prefix, _, rest = model.partition(":")
-    if prefix == "package":
-        return False, str(package_folder(rest))
-    if prefix == "scratch":
-        from . import scratch
-
-        if not Path(rest).is_file():
-            raise SceneError(f"model = '{model}': no such file")
-        scratch.check(Path(rest))
-        return True, rest
-    path = Path(model).expanduser()
-    if path.is_dir():
-        # a run folder means the model it has made
-        folder = path / "model" if (path / "model" / "config.json").is_file() else path
-        if not (folder / "config.json").is_file():
-            raise SceneError(f"model = '{model}': the folder has no config.json, so it is no model folder")
-        return False, str(folder)
-    if path.exists() or path.is_absolute() or model.startswith("."):
-        raise SceneError(f"model = '{model}': {'not a folder' if path.exists() else 'no such folder'}")
-    return False, model
 
 
 def _first_line(error: BaseException) -> str:
