@@ -7,11 +7,11 @@ import dataclasses
 import inspect
 import itertools
 import sys
-import textwrap
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from . import parsing
@@ -158,11 +158,8 @@ def _field_docs(owner: type) -> dict[str, str]:
     """The docstrings that stand under the fields of a class."""
     if not dataclasses.is_dataclass(owner):
         return {}
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
-    except (OSError, TypeError, SyntaxError):
-        return {}
-    body = typing.cast(ast.ClassDef, tree.body[0]).body
+    node = _classes(getattr(sys.modules.get(owner.__module__), "__file__", None)).get(owner.__name__)
+    body = node.body if node is not None else []
     docs = {}
     for statement, following in itertools.pairwise(body):
         if (
@@ -174,3 +171,13 @@ def _field_docs(owner: type) -> dict[str, str]:
         ):
             docs[statement.target.id] = inspect.cleandoc(following.value.value)
     return docs
+
+
+@cache
+def _classes(file: str | None) -> dict[str, ast.ClassDef]:
+    """The classes in a source file by name; none where there is no source."""
+    try:
+        tree = ast.parse(Path(file or "").read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return {}
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}

@@ -193,10 +193,15 @@ def _loader(kind: str, name: str, point: EntryPoint) -> Callable[[], None]:
     return load
 
 
+@cache
+def _offered() -> tuple[EntryPoint, ...]:
+    """What the installed distributions offer; looking through them takes a while."""
+    return tuple(entry_points(group=GROUP))
+
+
 def _entry_points(kind: str, name: str | None = None) -> Iterable[EntryPoint]:
     wanted = f"{kind}." if name is None else f"{kind}.{name}"
-    found = entry_points(group=GROUP)
-    return [point for point in found if point.name == wanted or (name is None and point.name.startswith(wanted))]
+    return [point for point in _offered() if point.name == wanted or (name is None and point.name.startswith(wanted))]
 
 
 def _file(plugin: type) -> str:
