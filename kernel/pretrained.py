@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from . import model_source, scratch
 from .errors import SceneError
+from .hugging_face import library_versions, quiet_transformers
 from .options import InputModel, InputPath
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Pretrained:
         """Changes whenever the same text might become other token ids. Reads files; loads no library where it can."""
         import xxhash
 
-        state = xxhash.xxh3_128("\n".join([*scratch.library_versions(), *self.settings.special_tokens]).encode())
+        state = xxhash.xxh3_128("\n".join([*library_versions(), *self.settings.special_tokens]).encode())
         folder = Path(self._tokenizer_source)
         if folder.is_dir():
             for path in _matching(folder, ("config.json", *TOKENIZER_FILES)):
@@ -159,7 +160,7 @@ class Pretrained:
         """
         import torch
 
-        transformers = scratch.quiet_transformers()
+        transformers = quiet_transformers()
         auto = getattr(transformers, auto_class)
         settings = copy.deepcopy(self.config)
         for name, value in config.items():
@@ -195,7 +196,7 @@ class Pretrained:
         return scratch.tokenizer_folder(Path(self._source), self._train_texts)
 
     def _auto(self, auto_class: str, source: str, part: str) -> Any:
-        transformers = scratch.quiet_transformers()
+        transformers = quiet_transformers()
         try:
             return getattr(transformers, auto_class).from_pretrained(source)
         except (OSError, ValueError, ImportError, KeyError) as error:

@@ -9,14 +9,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 
 from .errors import SceneError, did_you_mean
+from .hugging_face import library_versions, quiet_transformers
 from .options import Range, options_of
 
 
@@ -80,12 +79,6 @@ _KINDS = {
 }
 
 
-@cache
-def library_versions() -> tuple[str, ...]:
-    """The libraries whose version may change how text is split."""
-    return tuple(f"{name}=={version(name)}" for name in ("tokenizers", "transformers"))
-
-
 def check(file: Path) -> None:
     """Refuses a scratch file that is wrong in itself, as far as that can be told without Transformers.
 
@@ -105,8 +98,6 @@ def model_config(file: Path, tokenizer: Any) -> Any:
     Raises:
         SceneError: an unknown architecture, key or value.
     """
-    from .pretrained import quiet_transformers
-
     written = dict(_read(file))
     written.pop("tokenizer", None)
     kind = written.pop("model_type", None)
@@ -143,7 +134,7 @@ def tokenizer_folder(file: Path, texts: Callable[[], Iterable[str]] | None) -> s
     """
     written = _read(file).get("tokenizer")
     if isinstance(written, str):
-        from .pretrained import package_folder
+        from .model_source import package_folder
 
         if written.startswith("package:"):
             return str(package_folder(written.removeprefix("package:")))
@@ -184,8 +175,6 @@ def _publish(tokenizer: Any, folder: Path) -> None:
 def _train(settings: TokenizerSettings, texts: Iterable[str]) -> Any:
     """A Hugging Face tokenizer trained on texts."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-
-    from .pretrained import quiet_transformers
 
     kind = _KINDS[settings.model]
     specials = list(dict.fromkeys(kind.specials.values()))

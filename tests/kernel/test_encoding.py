@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deepgen.kernel.encoding import Encoder
-from deepgen.kernel.pretrained import quiet_transformers
+from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.scratch import tokenizer_folder
 
 TEXTS = [

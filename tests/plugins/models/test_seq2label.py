@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from deepgen.kernel.contracts import Batch, Field, Labels, Loss
 from deepgen.kernel.errors import DataError, SceneError
-from deepgen.kernel.pretrained import Pretrained, PretrainedSettings, quiet_transformers
+from deepgen.kernel.hugging_face import quiet_transformers
+from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.registry import find
 
 INTS, FLOATS = Field("labels", "int64"), Field("labels", "float32")

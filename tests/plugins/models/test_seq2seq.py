@@ -12,7 +12,8 @@ import torch
 
 from deepgen.kernel.contracts import Batch, Field, Labels
 from deepgen.kernel.errors import SceneError
-from deepgen.kernel.pretrained import Pretrained, PretrainedSettings, quiet_transformers
+from deepgen.kernel.hugging_face import quiet_transformers
+from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.registry import find
 
 SOURCES, TARGETS = ["c a t", "b o a t", "d o"], ["K AE T", "B OW T", "D UW UW UW"]
