@@ -54,6 +54,8 @@ class Features(Table):
         self.row_numbers: np.ndarray = np.load(path / "rows.npy", mmap_mode="r")
         """[rows] int64: the row's number in the input, from 0."""
         names = dict(zip(meta["files"], file_names(processing.source), strict=True))
+        self.expected: np.ndarray | None = self.row_numbers
+        """The row numbers that a result file has to hold; a stream does not know them ahead."""
         self.rejects: list[Reject] = [Reject(**{**one, "file": names[one["file"]]}) for one in meta["rejects"]]
         self.bad_rows: int = len(self.rejects)
         self.truncated: dict[str, float] = {n: count / max(len(self), 1) for n, count in meta["cut"].items()}

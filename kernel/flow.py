@@ -53,6 +53,11 @@ class Input:
     """The last row whose fault was reported, so that a second epoch does not report it again."""
     _told: set[str] = field(default_factory=set)
 
+    digest: str = ""
+    """Nothing is kept, so nothing has a name."""
+    truncated: dict[str, float] = field(default_factory=dict)
+    """Not known ahead."""
+
     def __post_init__(self) -> None:
         self.policy: BadRowPolicy = self.scene.read(RowSettings).bad_rows
         self._processing = PerThread(lambda: Processing(self.scene, self.split, self.pretrained, self.keep_columns))
@@ -72,6 +77,14 @@ class Input:
     def rows(self) -> int:
         """All rows, bad ones too; counted in a pass over the input that parses as little as it can."""
         return sum(chunk.rows for chunk in self.chunks())
+
+    def __len__(self) -> int:
+        return self.rows
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """The fields that there are."""
+        return self.example.table.fields
 
     @cached_property
     def example(self) -> Window:

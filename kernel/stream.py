@@ -6,22 +6,84 @@ from their numbers, so every row is used exactly once, all ranks take as many st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .batches import BatchSettings, MicroBatch, Padding, collate, micro_batch, prefetch
+from .batches import BatchSettings, EvalBatches, MicroBatch, Padding, TrainBatches, collate, micro_batch, prefetch
 from .contracts import Batch
+from .features import Features, prepare
 from .flow import Input, Window
 from .processing import in_order
 from .readers import cut
 from .rows import Chunk
 
+if TYPE_CHECKING:
+    from .pretrained import Pretrained
+    from .scene import Scene, Split
+
 WINDOW = 2048
 """Rows of a rank that are made into features at once: enough for a batch tokenizer, little enough for the memory."""
 EVAL_BATCHES = 8
 """Batches among which rows are sorted by length in evaluation and prediction."""
+
+
+def open_split(
+    scene: Scene,
+    split: Split,
+    pretrained: Pretrained | None,
+    *,
+    keep_columns: Sequence[str] = (),
+    rejects: Path | None = None,
+    rank: int = 0,
+    ranks: int = 1,
+    barrier: Callable[[], None] = lambda: None,
+    notice: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Features | Input:
+    """The features of a split, or its input as a stream where the scene asks for one; see `features.prepare`."""
+    if scene.read(BatchSettings).datareader_streaming:
+        return Input(scene, split, pretrained, keep_columns, rejects, notice)
+    return prepare(
+        scene,
+        split,
+        pretrained,
+        keep_columns=keep_columns,
+        rejects=rejects,
+        rank=rank,
+        ranks=ranks,
+        barrier=barrier,
+        notice=notice,
+        progress=progress,
+    )
+
+
+def train_batches(
+    made: Features | Input,
+    padding: Padding,
+    settings: BatchSettings,
+    accumulation: int = 1,
+    ranks: int = 1,
+    rank: int = 0,
+    seed: int = 42,
+) -> TrainBatches | TrainStream:
+    """The steps of the training split."""
+    if isinstance(made, Input):
+        return TrainStream(made, padding, settings, accumulation, ranks, rank)
+    return TrainBatches(made, padding, settings, accumulation, ranks, rank, seed)
+
+
+def eval_batches(
+    made: Features | Input, padding: Padding, settings: BatchSettings, ranks: int = 1, rank: int = 0
+) -> tuple[Features | EvalStream, EvalBatches | EvalStream]:
+    """The batches of a split, and what knows the row numbers and the kept columns of a batch."""
+    if isinstance(made, Input):
+        stream = EvalStream(made, padding, settings, ranks, rank)
+        return stream, stream
+    return made, EvalBatches(made, padding, settings, ranks, rank)
 
 
 class TrainStream:
@@ -109,6 +171,11 @@ class EvalStream:
     def row_numbers(self) -> _Same:
         """Rows are known by their numbers here."""
         return _Same()
+
+    @property
+    def expected(self) -> np.ndarray | None:
+        """Which rows are good is not known ahead."""
+        return None
 
     def columns(self, names: Sequence[str], rows: np.ndarray) -> dict[str, list[str]]:
         """The text of columns that were kept, for rows of the batch that was given last."""

@@ -155,6 +155,35 @@ def test_what_is_known_before_the_stream_begins(make_scene: MakeScene, tmp_path:
         _ = empty.example
 
 
+def test_the_scene_says_whether_a_split_is_a_stream(make_scene: MakeScene, tmp_path: Path) -> None:
+    write_rows(tmp_path / "data", 40)
+    found = []
+    for streaming in ("true", "false"):
+        scene = make_scene(tmp_path / "data", datareader_streaming=streaming)
+        made = stream.open_split(scene, "train", None, keep_columns=["text"])
+        assert (len(made), made.bad_rows, list(made.fields), made.labels and made.labels.size) == (
+            40,
+            0,
+            ["input_ids", "labels"],
+            40,
+        )
+        batches = stream.train_batches(made, PADDING, SETTINGS)
+        assert batches.steps_per_epoch == 10
+        rows = [row for step in batches.epoch(0) for micro in step for row in micro.batch["labels"].tolist()]
+        assert sorted(rows) == list(range(40))
+        known, evaluated = stream.eval_batches(made, PADDING, SETTINGS)
+        assert len(known) == 40
+        assert (known.expected is None) == (streaming == "true")
+        texts: dict[int, str] = {}
+        for _, indices in evaluated:
+            texts.update(
+                zip(known.row_numbers[indices].tolist(), known.columns(["text"], indices)["text"], strict=True)
+            )
+        found.append(texts)
+    assert found[0] == found[1]
+    assert sorted(found[0]) == list(range(40))
+
+
 def test_work_in_order_by_several_threads() -> None:
     random_wait = random.Random(1)
 
