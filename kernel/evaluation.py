@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .contracts import Batch, Metric, Model, Predictions, Problem, State
 
@@ -15,8 +15,22 @@ if TYPE_CHECKING:
 
     from .engine import Engine
     from .events import EventStream
-    from .features import Features
     from .results import ResultFile
+
+
+class Rows(Protocol):
+    """The rows of a split: features, or a stream of them."""
+
+    @property
+    def row_numbers(self) -> Any:
+        """Indexed by the indices of a batch, it gives their numbers in the input."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def columns(self, names: Sequence[str], rows: np.ndarray) -> dict[str, list[str]]:
+        """The text of columns that were kept, for the indices of a batch."""
+        ...
 
 
 @dataclass
@@ -44,7 +58,7 @@ class Evaluator:
     """The column that holds the true text. Tokens would not do: they may be cut, or unknown to the tokenizer."""
 
     def evaluate(
-        self, features: Features, batches: Iterable[tuple[Batch, np.ndarray]], metrics: Sequence[Metric]
+        self, features: Rows, batches: Iterable[tuple[Batch, np.ndarray]], metrics: Sequence[Metric]
     ) -> Evaluation:
         """Teacher-forced loss and every metric over all rows.
 
@@ -115,12 +129,18 @@ class Evaluator:
 
     def predict(
         self,
-        features: Features,
+        features: Rows,
         batches: Iterable[tuple[Batch, np.ndarray]],
         result: ResultFile,
         columns: Sequence[str],
+        expected: np.ndarray | None = None,
     ) -> int:
-        """Writes the answer of every row through `result`, which merges the ranks; returns the number of rows."""
+        """Writes the answer of every row through `result`, which merges the ranks; returns the number of rows.
+
+        Args:
+            columns: the columns of the input that each result row opens with.
+            expected: the row numbers that must be there, where they are known beforehand.
+        """
         import torch
 
         begin = time.monotonic()
@@ -139,7 +159,7 @@ class Evaluator:
                     result.write(self._predictions(features, indices, batch, answers, columns))
                     done += len(indices)
                     count(min(done * self.engine.ranks, len(features)), len(features))
-            rows = result.commit(self.engine.gather, self.engine.barrier, expected=features.row_numbers)
+            rows = result.commit(self.engine.gather, self.engine.barrier, expected)
         except BaseException:
             result.abort()
             raise
@@ -149,7 +169,7 @@ class Evaluator:
 
     def _predictions(
         self,
-        features: Features,
+        features: Rows,
         indices: np.ndarray,
         batch: Batch,
         answers: Mapping[str, Any],

@@ -14,14 +14,16 @@ from . import training
 from .batches import BatchSettings, EvalBatches, TrainBatches
 from .checkpoints import Checkpoints
 from .errors import Interrupted
-from .evaluation import Evaluation, Evaluator
+from .evaluation import Evaluation, Evaluator, Rows
 from .features import Features, prepare
+from .flow import Input
 from .model_folder import save_model
 from .pretrained import Pretrained, PretrainedSettings
 from .results import ResultFile, ResultSettings
 from .rows import source, texts
 from .run import RunSettings, Stop, splits
 from .scene import Scene, Split
+from .stream import EvalStream, TrainStream
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +49,7 @@ class Phases:
     folder: RunFolder
     events: EventStream
     stop: Stop
-    features: dict[Split, Features] = field(default_factory=dict)
+    data: dict[Split, Features | Input] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -59,7 +61,7 @@ class Phases:
         _seed(self.settings.seed)
         wanted = splits(self.scene)
         for split in wanted:
-            self.features[split] = self._prepare(split)
+            self.data[split] = self._prepare(split)
         self._tell()
         self._leave_if_asked()
         self.events.stage("model", detail=self.scene.values["model"].value or "")
@@ -131,29 +133,34 @@ class Phases:
                 Event.DataSet(
                     split=split,
                     path=str(self.scene.values[f"{split}_dir"].value),
-                    rows=len(made),
-                    digest=made.digest,
+                    rows=len(made) if isinstance(made, Features) else made.rows,
+                    digest=made.digest if isinstance(made, Features) else "",
                     bad_rows=made.bad_rows,
                 )
-                for split, made in self.features.items()
+                for split, made in self.data.items()
             ],
         )
         for note in [*self.scene.notes, *([self.folder.note] if self.folder.note else [])]:
             self.events.notice(note)
 
-    def _prepare(self, split: Split) -> Features:
+    def _prepare(self, split: Split) -> Features | Input:
+        """The features of a split; in streaming its input, of which nothing but the first rows is read here."""
         keep: tuple[str, ...] = ()
         if split == "predict":
             keep = self.scene.read(ResultSettings).result_header
         elif split == "eval" and (reference := self._reference()) is not None:
             keep = (reference,)
+        rejects = self.folder.path / "rejects.tsv"
+        if self.batch_settings.datareader_streaming:
+            notice = self.events.notice if self.engine.rank == 0 else lambda _: None
+            return Input(self.scene, split, self.pretrained, keep, rejects, notice)
         self.events.stage("features", unit="rows", detail=split)
         made = prepare(
             self.scene,
             split,
             self.pretrained,
             keep_columns=keep,
-            rejects=self.folder.path / "rejects.tsv",
+            rejects=rejects,
             rank=self.engine.rank,
             ranks=self.engine.ranks,
             barrier=self.engine.barrier,
@@ -166,7 +173,7 @@ class Phases:
         return made
 
     def _labels(self) -> Any:
-        return self.features["train"].labels if "train" in self.features else None
+        return self.data["train"].labels if "train" in self.data else None
 
     def _reference(self) -> str | None:
         """The column of the evaluation file that holds the true text."""
@@ -176,7 +183,9 @@ class Phases:
         return next((column for column in columns if column is not None), None)
 
     def _label_field(self) -> Any:
-        return next((made.fields["labels"] for made in self.features.values() if "labels" in made.fields), None)
+        """The declared labels of a run that does not train."""
+        fields = [made for split in self.data for one in self.scene.processors(split) for made in one.fields()]
+        return next((made for made in fields if made.name == "labels"), None)
 
     def _train_texts(self) -> Iterable[str]:
         """The texts that a tokenizer of the scene's own is trained on: the columns that become tokens."""
@@ -196,7 +205,7 @@ class Phases:
             new_parameters=self.pretrained.new_parameters,
             train_data=self._train_batches,
             per_device=self.batch_settings.per_device_train_batch_size,
-            evaluate=self._evaluate if "eval" in self.features else None,
+            evaluate=self._evaluate if "eval" in self.data else None,
             score=score,
             higher_is_better=higher_is_better,
             events=self.events,
@@ -210,25 +219,25 @@ class Phases:
         save_model(self.scene, self.engine, self.pretrained, self.folder.path / MODEL)
         self.events.saved("model", self.folder.path / MODEL)
 
-    def _train_batches(self, accumulation: int) -> TrainBatches:
-        return TrainBatches(
-            self.features["train"],
-            self.pretrained.padding,
-            self.batch_settings,
-            accumulation,
-            self.engine.ranks,
-            self.engine.rank,
-            self.settings.seed,
-        )
+    def _train_batches(self, accumulation: int) -> training.TrainData:
+        data, engine = self.data["train"], self.engine
+        shape = (self.pretrained.padding, self.batch_settings, accumulation, engine.ranks, engine.rank)
+        if isinstance(data, Features):
+            return TrainBatches(data, *shape, self.settings.seed)
+        return TrainStream(data, *shape)
 
-    def _eval_batches(self, split: Split) -> EvalBatches:
-        return EvalBatches(
-            self.features[split], self.pretrained.padding, self.batch_settings, self.engine.ranks, self.engine.rank
-        )
+    def _eval_batches(self, split: Split) -> tuple[Rows, Any]:
+        """The rows of a split, and this rank's batches of them."""
+        data, engine = self.data[split], self.engine
+        shape = (self.pretrained.padding, self.batch_settings, engine.ranks, engine.rank)
+        if isinstance(data, Features):
+            return data, EvalBatches(data, *shape)
+        stream = EvalStream(data, *shape)
+        return stream, stream
 
     def _evaluate(self) -> Mapping[str, float]:
         found: Evaluation = self.evaluator.evaluate(
-            self.features["eval"], self._eval_batches("eval"), [metric for metric, _ in self.scene.metrics]
+            *self._eval_batches("eval"), [metric for metric, _ in self.scene.metrics]
         )
         if found.predictions:
             from .figures import save_evaluation
@@ -246,10 +255,11 @@ class Phases:
         result = ResultFile(
             path, outputter, self.engine.rank, self.engine.ranks, keep_rank_files=settings.keep_rank_files
         )
-        batches = self._until_asked(self._eval_batches("predict"))
-        self.evaluator.predict(self.features["predict"], batches, result, settings.result_header)
+        rows, batches = self._eval_batches("predict")
+        expected = rows.row_numbers if isinstance(rows, Features) else None
+        self.evaluator.predict(rows, self._until_asked(batches), result, settings.result_header, expected)
 
-    def _until_asked(self, batches: EvalBatches) -> Iterator[Any]:
+    def _until_asked(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The batches, until some rank was asked to stop."""
         for position, batch in enumerate(batches):
             if position % 16 == 0:
