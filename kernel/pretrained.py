@@ -102,6 +102,8 @@ class Pretrained:
         import xxhash
 
         state = xxhash.xxh3_128("\n".join([*library_versions(), *self.settings.special_tokens]).encode())
+        if self._scratch:
+            state.update(scratch.limits(Path(self._source)).encode())
         folder = Path(self._tokenizer_source)
         if folder.is_dir():
             for path in _matching(folder, ("config.json", *TOKENIZER_FILES)):

@@ -126,6 +126,11 @@ def model_config(file: Path, tokenizer: Any) -> Any:
         raise SceneError(f"{file}: {' '.join(str(error).split())}") from error
 
 
+def limits(file: Path) -> str:
+    """What of a scratch file, besides its tokenizer, may decide how much of a text is kept."""
+    return repr(sorted((key, value) for key, value in _read(file).items() if "position" in key or key == "model_type"))
+
+
 def tokenizer_folder(file: Path, texts: Callable[[], Iterable[str]] | None) -> str:
     """The folder of the tokenizer that a scratch file describes; trained on `texts` unless the cache has it.
 

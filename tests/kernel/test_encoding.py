@@ -76,6 +76,16 @@ def test_mixed_rows_and_no_rows(tokenizer: Any) -> None:
     assert len(encoder([]).input_ids) == 0
 
 
+def test_targets_of_a_tokenizer_that_marks_languages() -> None:
+    vocabulary = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581a", -1.0), ("\u2581b", -2.0)]
+    tokenizer = quiet_transformers().MBartTokenizer(vocab=vocabulary, src_lang="en_XX", tgt_lang="de_DE")
+    source, target = tokenizer("a b")["input_ids"], tokenizer(text_target="a b")["input_ids"]
+    assert source != target
+    assert Encoder(tokenizer, 10, target=True)(["a b"]).input_ids.to_pylist() == [target]
+    assert Encoder(tokenizer, 10)(["a b"]).input_ids.to_pylist() == [source]
+    assert tokenizer("a b")["input_ids"] == source
+
+
 def test_tokenizer_written_in_python() -> None:
     tokenizer = _Letters()
     assert not tokenizer.is_fast

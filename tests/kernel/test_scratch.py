@@ -73,6 +73,13 @@ def test_trained_once_for_the_same_texts(tmp_path: Path) -> None:
     assert other.fingerprint != first.fingerprint
 
 
+def test_fingerprint_follows_the_positions_and_no_other_size(tmp_path: Path) -> None:
+    content = {"model_type": "bart", "max_position_embeddings": 64, "tokenizer": {"model": "word_level"}}
+    plain = scratch(tmp_path, content).fingerprint
+    assert scratch(tmp_path, {**content, "d_model": 64}).fingerprint == plain
+    assert scratch(tmp_path, {**content, "max_position_embeddings": 32}).fingerprint != plain
+
+
 @pytest.mark.parametrize("model", ["word_level", "word_piece", "bpe", "unigram"])
 def test_options_of_the_tokenizer(tmp_path: Path, model: str) -> None:
     texts = ["Some Words and some more words", "Other WORDS"] * 5
