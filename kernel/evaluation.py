@@ -26,6 +26,11 @@ class Rows(Protocol):
         """Indexed by the indices of a batch, it gives their numbers in the input."""
         ...
 
+    @property
+    def expected(self) -> np.ndarray | None:
+        """The row numbers that an answer must be given for, where they are known beforehand."""
+        ...
+
     def __len__(self) -> int: ...
 
     def columns(self, names: Sequence[str], rows: np.ndarray) -> dict[str, list[str]]:
@@ -133,13 +138,11 @@ class Evaluator:
         batches: Iterable[tuple[Batch, np.ndarray]],
         result: ResultFile,
         columns: Sequence[str],
-        expected: np.ndarray | None = None,
     ) -> int:
         """Writes the answer of every row through `result`, which merges the ranks; returns the number of rows.
 
         Args:
             columns: the columns of the input that each result row opens with.
-            expected: the row numbers that must be there, where they are known beforehand.
         """
         import torch
 
@@ -159,7 +162,7 @@ class Evaluator:
                     result.write(self._predictions(features, indices, batch, answers, columns))
                     done += len(indices)
                     count(min(done * self.engine.ranks, len(features)), len(features))
-            rows = result.commit(self.engine.gather, self.engine.barrier, expected)
+            rows = result.commit(self.engine.gather, self.engine.barrier, features.expected)
         except BaseException:
             result.abort()
             raise

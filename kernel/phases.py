@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import training
-from .batches import BatchSettings, EvalBatches, TrainBatches
+from .batches import BatchSettings
 from .checkpoints import Checkpoints
 from .errors import Interrupted
 from .evaluation import Evaluation, Evaluator, Rows
-from .features import Features, prepare
+from .features import Features
 from .flow import Input
 from .model_folder import save_model
 from .pretrained import Pretrained, PretrainedSettings
@@ -23,7 +23,7 @@ from .results import ResultFile, ResultSettings
 from .rows import source, texts
 from .run import RunSettings, Stop, splits
 from .scene import Scene, Split
-from .stream import EvalStream, TrainStream
+from .stream import eval_batches, open_split, train_batches
 
 if TYPE_CHECKING:
     import torch
@@ -133,8 +133,8 @@ class Phases:
                 Event.DataSet(
                     split=split,
                     path=str(self.scene.values[f"{split}_dir"].value),
-                    rows=len(made) if isinstance(made, Features) else made.rows,
-                    digest=made.digest if isinstance(made, Features) else "",
+                    rows=len(made),
+                    digest=made.digest,
                     bad_rows=made.bad_rows,
                 )
                 for split, made in self.data.items()
@@ -150,17 +150,14 @@ class Phases:
             keep = self.scene.read(ResultSettings).result_header
         elif split == "eval" and (reference := self._reference()) is not None:
             keep = (reference,)
-        rejects = self.folder.path / "rejects.tsv"
-        if self.batch_settings.datareader_streaming:
-            notice = self.events.notice if self.engine.rank == 0 else lambda _: None
-            return Input(self.scene, split, self.pretrained, keep, rejects, notice)
-        self.events.stage("features", unit="rows", detail=split)
-        made = prepare(
+        if not self.batch_settings.datareader_streaming:
+            self.events.stage("features", unit="rows", detail=split)
+        made = open_split(
             self.scene,
             split,
             self.pretrained,
             keep_columns=keep,
-            rejects=rejects,
+            rejects=self.folder.path / "rejects.tsv",
             rank=self.engine.rank,
             ranks=self.engine.ranks,
             barrier=self.engine.barrier,
@@ -220,20 +217,14 @@ class Phases:
         self.events.saved("model", self.folder.path / MODEL)
 
     def _train_batches(self, accumulation: int) -> training.TrainData:
-        data, engine = self.data["train"], self.engine
-        shape = (self.pretrained.padding, self.batch_settings, accumulation, engine.ranks, engine.rank)
-        if isinstance(data, Features):
-            return TrainBatches(data, *shape, self.settings.seed)
-        return TrainStream(data, *shape)
+        engine, seed = self.engine, self.settings.seed
+        padding, settings = self.pretrained.padding, self.batch_settings
+        return train_batches(self.data["train"], padding, settings, accumulation, engine.ranks, engine.rank, seed)
 
     def _eval_batches(self, split: Split) -> tuple[Rows, Any]:
         """The rows of a split, and this rank's batches of them."""
-        data, engine = self.data[split], self.engine
-        shape = (self.pretrained.padding, self.batch_settings, engine.ranks, engine.rank)
-        if isinstance(data, Features):
-            return data, EvalBatches(data, *shape)
-        stream = EvalStream(data, *shape)
-        return stream, stream
+        padding, settings = self.pretrained.padding, self.batch_settings
+        return eval_batches(self.data[split], padding, settings, self.engine.ranks, self.engine.rank)
 
     def _evaluate(self) -> Mapping[str, float]:
         found: Evaluation = self.evaluator.evaluate(
@@ -256,8 +247,7 @@ class Phases:
             path, outputter, self.engine.rank, self.engine.ranks, keep_rank_files=settings.keep_rank_files
         )
         rows, batches = self._eval_batches("predict")
-        expected = rows.row_numbers if isinstance(rows, Features) else None
-        self.evaluator.predict(rows, self._until_asked(batches), result, settings.result_header, expected)
+        self.evaluator.predict(rows, self._until_asked(batches), result, settings.result_header)
 
     def _until_asked(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The batches, until some rank was asked to stop."""
