@@ -62,7 +62,7 @@ class Option:
     @property
     def kind(self) -> str:
         """Its type in words."""
-        return parsing.words(self.type, self.is_path)
+        return "model" if self.is_model else parsing.words(self.type, self.is_path)
 
     @property
     def choices(self) -> tuple[str, ...]:

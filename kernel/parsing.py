@@ -115,6 +115,8 @@ def _parse_one(kind: Any, raw: Raw) -> Any:
             raise ValueError
         return number
     if kind is str:
+        if "\0" in raw:
+            raise _Reason("has a null character in it; take it out")
         return raw
     raise ValueError
 

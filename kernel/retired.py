@@ -1,4 +1,4 @@
-"""Settings of the original that have no work here: scenes that hold them still load, with a note on each."""
+"""Settings of the original and of Hugging Face that are none here: left out with a note, or refused with a hint."""
 
 from __future__ import annotations
 
@@ -27,10 +27,16 @@ WITHOUT_EFFECT = {
 REPLACED = {
     "fp16_full_eval": "evaluation runs in the dtype that bf16 and fp16 choose",
     "label_names": "the field with the labels is called 'labels'",
+    "max_seq_length": "the cut of the input is source_max_length",
+    "metric_for_best_model": "the first of eval_metrics chooses the best model",
     "multi_tasks": "there is no MTO_s2s_tokenize",
+    "no_cuda": "ranks use the GPUs they see; hide them with CUDA_VISIBLE_DEVICES=",
     "num_tasks": "several labels a row are convert2floatlist:labels",
+    "optim": "the optimizer is AdamW, or the one of your deepspeed configuration",
+    "resume_from_checkpoint": "a run goes on in its output_dir by itself; see resume",
+    "use_cpu": "ranks use the GPUs they see; hide them with CUDA_VISIBLE_DEVICES=",
 }
-"""Refused: leaving them out would change what is learned or predicted."""
+"""Refused: leaving them out would change what is learned or predicted. Settings of the original and of Hugging Face."""
 
 
 def leave_out(given: Sequence[Given], declared: Container[str], notes: list[str]) -> list[Given]:
@@ -44,7 +50,7 @@ def leave_out(given: Sequence[Given], declared: Container[str], notes: list[str]
         if item.name in declared or item.name not in {**WITHOUT_EFFECT, **REPLACED}:
             rest.append(item)
         elif item.name in REPLACED:
-            raise SceneError(f"{item.place} is a setting of the original; here {REPLACED[item.name]}")
+            raise SceneError(f"{item.place}: there is no such setting here: {REPLACED[item.name]}")
         else:
             notes.append(f"{item.place} is left out: {WITHOUT_EFFECT[item.name]}")
     return rest

@@ -111,6 +111,7 @@ BROKEN = [
     _cli("typo on the command line", "--warmup_ration", "did you mean 'warmup_ratio'", "--warmup_ration", "0.1"),
     _c("option of a plugin that is not used", "scene.yaml:9: num_beams", "seq2seq", num_beams="4"),
     _c("setting of the original that is replaced", "scene.yaml:9: label_names", "'labels'", label_names="y"),
+    _c("setting of Hugging Face", "scene.yaml:9: metric_for_best_model", "eval_metrics", metric_for_best_model="acc"),
     _text("a key twice", "scene.yaml:3: task is set twice", "first on line 1", "task: seq2label\nseed: 1\ntask: seq2seq\n"),
     _c("a setting and its alias", "scene.yaml:10: tok_max_length", "keep one", source_max_length="8", tok_max_length="9"),
     # Values
@@ -120,6 +121,7 @@ BROKEN = [
     _c("nan", "scene.yaml:9: learning_rate", "is not a number", learning_rate="nan"),
     _c("no value", "scene.yaml:9: learning_rate", "has no value", learning_rate=""),
     _cli("no value on the command line", "--learning_rate", "has no value; it takes a number", "--learning_rate"),
+    _c("a null character", "scene.yaml:3: train_dir", "null character", train_dir='"a\\0"'),
     _c("typo of a choice", "scene.yaml:9: bad_rows", "did you mean 'skip'", bad_rows="skipp"),
     _c("unknown choice", "scene.yaml:9: zero_stage", "one of 0, 1, 2, 3", zero_stage="4"),
     _c("negative batch", "scene.yaml:9: per_device_train_batch_size", "below the least", per_device_train_batch_size="-4"),

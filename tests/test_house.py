@@ -17,11 +17,12 @@ from types import ModuleType
 import pytest
 
 from deepgen.kernel import registry
+from deepgen.kernel.check import check
 from deepgen.kernel.errors import PluginError
 from deepgen.kernel.options import options_of
 from deepgen.kernel.record import plain
 from deepgen.kernel.scene import SPLITS
-from deepgen.kernel.settings import KERNEL
+from deepgen.kernel.settings import KERNEL, load
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = ROOT / "tests" / "options.txt"
@@ -32,6 +33,8 @@ SOURCES = sorted(
     if "__pycache__" not in path.parts
 )
 PLUGINS = [path for path in SOURCES if path.is_relative_to(ROOT / "plugins") and path.stem != "__init__"]
+NAMES = [(path.parent.name.removesuffix("s"), path.stem) for path in PLUGINS]
+"""(kind, name) of every plugin of the tree; other tests register more."""
 HEAVY = {"torch", "transformers", "deepspeed", "mlflow", "datasets", "sklearn", "sacrebleu", "rouge_score", "scipy"}
 MOST_LINES = 300
 
@@ -58,11 +61,8 @@ def generator() -> ModuleType:
 def options_text() -> str:
     """Every option that a command line can set: name, type, default, and who declares it."""
     declared = [option for owner in KERNEL for option in options_of(owner, "kernel")]
-    for kind in registry.KINDS:
-        for name in sorted(registry.names(kind)):
-            found = registry.find(kind, name)
-            if found.source == "in the tree":
-                declared += options_of(found.plugin, f"{kind} {name}")
+    for kind, name in sorted(NAMES, key=lambda pair: (list(registry.KINDS).index(pair[0]), pair[1])):
+        declared += options_of(registry.find(kind, name).plugin, f"{kind} {name}")
     lines = []
     for option in declared:
         default = "" if option.default is None else f" = {plain(option.default)}"
@@ -110,10 +110,9 @@ def test_the_options_are_frozen() -> None:
 
 def test_an_option_of_the_kernel_is_no_option_of_a_plugin() -> None:
     kernel = {option.name for owner in KERNEL for option in options_of(owner, "kernel")}
-    for kind in registry.KINDS:
-        for name in registry.names(kind):
-            taken = kernel & {option.name for option in options_of(registry.find(kind, name).plugin, f"{kind} {name}")}
-            assert not taken, f"{kind} {name}"
+    for kind, name in NAMES:
+        taken = kernel & {option.name for option in options_of(registry.find(kind, name).plugin, f"{kind} {name}")}
+        assert not taken, f"{kind} {name}"
 
 
 def test_settings_are_explained() -> None:
@@ -142,13 +141,11 @@ def test_every_option_has_a_reader() -> None:
     read = readers()
     declared = {option.name: "kernel" for owner in KERNEL for option in options_of(owner, "kernel")}
     by_table = set()
-    for kind in registry.KINDS:
-        for name in registry.names(kind):
-            plugin = registry.find(kind, name).plugin
-            for option in options_of(plugin, f"{kind} {name}"):
-                declared[option.name] = option.declared_by
-                if "vars(self)" in (ROOT / "plugins" / f"{kind}s" / f"{name}.py").read_text(encoding="utf-8"):
-                    by_table.add(option.name)  # read through a table of names, which the plugin's own test covers
+    for kind, name in NAMES:
+        for option in options_of(registry.find(kind, name).plugin, f"{kind} {name}"):
+            declared[option.name] = option.declared_by
+            if "vars(self)" in (ROOT / "plugins" / f"{kind}s" / f"{name}.py").read_text(encoding="utf-8"):
+                by_table.add(option.name)  # read through a table of names, which the plugin's own test covers
     assert not {name: owner for name, owner in declared.items() if name not in read | by_table}
 
 
@@ -174,6 +171,13 @@ def test_no_setting_is_read_with_a_silent_default(path: Path) -> None:
 @pytest.mark.parametrize("scene", sorted((ROOT / "scenes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_scene_opens_with_what_it_is_for(scene: Path) -> None:
     assert re.match(r"# .+\n", scene.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("scene", sorted((ROOT / "scenes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_scene_passes_its_check(scene: Path) -> None:
+    if not (ROOT / "sample").is_dir():
+        pytest.skip("the samples are not here")
+    check(load(str(scene), []))
 
 
 def test_one_broken_plugin_breaks_only_its_users(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from ...kernel.errors import UserError
 from ...kernel.record import text_of
 from ...kernel.scene import Scene
 from ...kernel.settings import load
+from ...kernel.sources import shown_path
 
 LONGEST = 70
 """Characters of a value that are shown."""
@@ -67,12 +68,14 @@ def _outlook(scene: Scene, found: Findings) -> list[str]:
     lines = []
     for name, part in found.parts.items():
         source = part.source
-        what = "hub:" + ":".join(source.hub) if source.hub else ", ".join(str(file) for file in source.files[:3])
+        what = "hub:" + ":".join(source.hub) if source.hub else ", ".join(shown_path(file) for file in source.files[:3])
         more = f" and {len(source.files) - 3} more files" if len(source.files) > 3 else ""
         lines.append(f"{name}: {what}{more}{_count(found, name)}")
         lines += [f"  {_field(field)}" for field in part.fields.values()]
     labels = f": labels are {_kind(found.labels)}" if found.labels else ""
-    lines.append(f"task: {scene.settings.task} answers with {found.problem}{labels}")
+    names = next((part.class_names["labels"] for part in found.parts.values() if part.class_names.get("labels")), ())
+    classes = f", {len(names)} classes: {_cut(', '.join(names))}" if names else ""
+    lines.append(f"task: {scene.settings.task} learns {found.problem}{labels}{classes}")
     if "eval" in found.splits:
         keys = [key or ", ".join(metric.keys()) for metric, key in scene.metrics]
         lines.append(f"scores: {', '.join(f'eval_{key}' for text in ['loss', *keys] for key in text.split(', '))}")

@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 def start(scene: Scene, reference: str, tokens: Sequence[str]) -> int:
     """Checks a resolved scene and hands it to the launcher, whose ranks resolve it again by themselves."""
     for note in check(scene):
-        print(note, file=sys.stderr)
+        if note not in scene.notes:  # those the run tells by itself
+            print(f"note: {note}", file=sys.stderr)
     ranks = scene.read(RunSettings).num_ranks or count_gpus() or 1
     return launch(reference, tokens, ranks)

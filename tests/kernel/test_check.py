@@ -63,6 +63,16 @@ def test_the_bases_are_whole(base: dict[str, str], capsys: pytest.CaptureFixture
     assert "rows: the first 2 of train are read, 0 are bad" in capsys.readouterr().out
 
 
+def test_no_value_of_any_setting_ends_in_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    write(Broken("", "", ""))
+    for name in load("scene.yaml", []).values:
+        for value in ("[a, b]", "{a: {b: 1}}", "-1", "9" * 30, ":", "void"):
+            write(Broken("", "", "", {name: value}))
+            code = main(["check", "scene.yaml"])
+            errors = capsys.readouterr().err
+            assert (code, errors.count("\n")) in ((0, 0), (2, 1)), (name, value)
+
+
 def test_values_and_their_origins_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     write(Broken("", "", ""))
     assert main(["check", "scene.yaml", "--seed", "7", "--no_group_by_length"]) == 0
@@ -72,7 +82,7 @@ def test_values_and_their_origins_are_shown(capsys: pytest.CaptureFixture[str]) 
     assert ["seed", "7", "command", "line"] in lines
     assert ["group_by_length", "false", "command", "line"] in lines
     assert ["zero_stage", "1", "default"] in lines
-    assert "task: seq2label answers with single_label_classification: labels are whole numbers\n" in shown
+    assert "task: seq2label learns single_label_classification: labels are whole numbers\n" in shown
 
 
 def test_the_first_rows_show_a_bad_one(capsys: pytest.CaptureFixture[str]) -> None:
