@@ -106,7 +106,7 @@ def prepare(
     folder = _cache(scene, settings.cache_dir)
     final, work = folder / digest, folder / f"{digest}.work"
     quiet = notice if rank == 0 else lambda _: None
-    with _locked(folder / f"{digest}.lock", rank):
+    with _locked(folder / f"{digest}.lock", rank, notice):
         if rank == 0 and not _intact(final):
             shutil.rmtree(final, ignore_errors=True)
             shutil.rmtree(work, ignore_errors=True)
@@ -192,13 +192,17 @@ def _cache(scene: Scene, given: str | None) -> Path:
 
 
 @contextmanager
-def _locked(file: Path, rank: int) -> Iterator[None]:
+def _locked(file: Path, rank: int, notice: Callable[[str], None]) -> Iterator[None]:
     """Keeps other runs from making the same features meanwhile; rank 0 speaks for all ranks of a run."""
     if rank != 0:
         yield
         return
     with file.open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            notice("another run makes the same features now; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

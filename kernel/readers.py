@@ -139,12 +139,16 @@ def _parse_tsv(source: Source, chunk: Chunk) -> Block:
     lines = np.arange(chunk.first_line, chunk.first_line + chunk.rows, dtype=np.int64)
     marks, counts = _marks(data)
     bad = counts != width
+    names = "\t".join(source.columns).encode()
+    has_names = chunk.first_line == 1 and width > 1 and data.startswith(names + b"\n")
     rejects: list[Reject] = []
-    if bad.any() or not _is_utf8(data):
+    if bad.any() or has_names or not _is_utf8(data):
         kept = []
         for position, (line, count) in enumerate(zip(data.split(b"\n"), counts, strict=False)):
             if bad[position]:
                 reason = f"has {count} field{'s' * bool(count != 1)} where {source.header} names {width}"
+            elif has_names and position == 0:
+                reason = "holds the names of the columns; a TSV file has no header line"
             elif not _is_utf8(line):
                 reason = "is not UTF-8 text"
             else:

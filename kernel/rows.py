@@ -207,8 +207,10 @@ def report(rejects: Sequence[Reject], policy: BadRowPolicy, file: Path | None, n
     written = ""
     if policy == "quarantine" and file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a", encoding="utf-8", errors="surrogateescape", newline="\n") as out:
-            out.writelines(reject.tsv() for reject in rejects)
+        known = set(file.read_text(encoding="utf-8").split("\n")) if file.exists() else set()
+        lines = (reject.tsv() for reject in rejects)
+        with file.open("a", encoding="utf-8", newline="\n") as out:  # a run that goes on meets the same rows again
+            out.writelines(line for line in lines if line.rstrip("\n") not in known)
         written = f", written to {file}"
     count = "1 bad row was" if len(rejects) == 1 else f"{len(rejects)} bad rows were"
     notice(f"{count} left out{written}; the first: {rejects[0]}")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,14 +130,23 @@ def test_ranks_share_the_work_and_get_the_same(make_scene: MakeScene, tmp_path: 
 def test_runs_at_the_same_time_make_them_once(make_scene: MakeScene, tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.tsv")
     made: list[int] = []
-    results = by_ranks(
-        4,
-        lambda **_: prepare(
-            make_scene(tmp_path / "rows.tsv"), "train", None, progress=lambda done, total: made.append(done == total)
-        ),
-    )
+    notices: list[str] = []
+    first_is_at_work = threading.Event()
+
+    def progress(done: int, total: int) -> None:
+        first_is_at_work.set()
+        time.sleep(0.2)
+        made.append(done == total)
+
+    def run(rank: int, **_: Any) -> Features:
+        if rank:
+            first_is_at_work.wait(20)
+        return prepare(make_scene(tmp_path / "rows.tsv"), "train", None, notice=notices.append, progress=progress)
+
+    results = by_ranks(4, run)
     assert all(isinstance(found, Features) for found in results), results
     assert sum(made) == 1
+    assert notices == ["another run makes the same features now; waiting for it"] * 3
 
 
 BAD = "good\t1\nbad !\t0\nshort\nfine\tzero\nnice\t2\nboth !\tx\n"
@@ -172,9 +182,9 @@ def test_bad_rows_are_left_out_and_counted(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(readers, "BLOCK", 20)
     Path("rows.tsv").write_text(BAD, encoding="utf-8")
-    for time in (1, 2):  # the second time from the cache
+    for turn in (1, 2):  # the second time from the cache
         notices: list[str] = []
-        rejects = tmp_path / f"rejects_{time}.tsv"
+        rejects = tmp_path / f"rejects_{turn}.tsv"
         for found in by_ranks(
             ranks,
             lambda rejects=rejects, notices=notices, **who: prepare(
