@@ -7,14 +7,11 @@ Names are grouped by their first part, as MLflow's charts are: `train/loss`, `ev
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import getpass
-import hashlib
 import json
 import os
 import re
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -23,7 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from deepgen.v1.event_pb2 import Event
 
-from .tracking import DEFAULT_STORE, TrackingSettings, read_state, store_address, without_password, write_state
+from .tracking import (
+    DEFAULT_STORE,
+    TrackingSettings,
+    only_one,
+    read_state,
+    store_address,
+    without_password,
+    write_state,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,12 +55,10 @@ class MlflowRun:
     @classmethod
     def open(cls, folder: Path, settings: TrackingSettings, begin: int | None) -> MlflowRun:
         """Goes on with the MLflow run of this run folder, or creates one that began at `begin` (ms of the epoch)."""
-        from mlflow import MlflowClient
-
         address = store_address(settings.mlflow_tracking_uri)
         state = read_state(folder)
-        with _only_one(address):  # two runs that begin at once must not both create the tables of a new file
-            client = MlflowClient(address)
+        with only_one(address):
+            client = _client(address)
             if state.get("address") == without_password(address) and _is_there(client, state.get("run_id", "")):
                 run_id = state["run_id"]
                 client.update_run(run_id, status="RUNNING")
@@ -221,6 +224,22 @@ class MlflowRun:
         return None
 
 
+def _client(address: str) -> MlflowClient:
+    """A client of the store. A new file is published when all its tables are there: a kill leaves no half of one."""
+    from mlflow import MlflowClient
+
+    if address.startswith("sqlite:///"):
+        file = Path(address.removeprefix("sqlite:///"))
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            aside = file.with_name(f".{file.name}.new")
+            for rest in (aside, aside.with_name(f"{aside.name}-journal")):
+                rest.unlink(missing_ok=True)
+            MlflowClient(f"sqlite:///{aside}")
+            aside.replace(file)
+    return MlflowClient(address)
+
+
 def _experiment(client: MlflowClient, name: str, address: str) -> str:
     """The id of the experiment; a new one of a local file keeps its artifacts beside that file."""
     known = client.get_experiment_by_name(name)
@@ -300,18 +319,6 @@ def _grouped(name: str, group: str) -> str:
 def _key(name: str) -> str:
     """A name that MLflow takes: class names may hold anything."""
     return re.sub(r"[^\w\-. :/]", "_", name)[:250]
-
-
-@contextlib.contextmanager
-def _only_one(address: str) -> Iterator[None]:
-    """Held by one process at a time for a store that is a local file."""
-    if not address.startswith("sqlite:"):
-        yield
-        return
-    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
-    with Path(tempfile.gettempdir(), f"deepgen-mlflow-{os.getuid()}-{digest}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager

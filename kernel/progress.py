@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import os
 import textwrap
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from deepgen.v1.event_pb2 import Event
 
-PLAIN_SECONDS = (2.0, 30.0)
-"""Between two plain lines of a stage: at least the first; one at each 10 %; after the second, one anyway."""
+from .stages import Stage, clock, count, number
 
 _LABEL = 10
 _LEAST_BAR, _MOST_BAR = 6, 30
@@ -39,7 +36,7 @@ class Progress:
         self._live = file.isatty() and os.environ.get("TERM") != "dumb"
         self._coloured = self._live and not os.environ.get("NO_COLOR")
         self._bar: Any = None
-        self._stages: dict[str, _Stage] = {}
+        self._stages: dict[str, Stage] = {}
         self._scores: list[Event.Scored] = []
         self._results: list[tuple[str, str]] = []
         self._output_dir = ""
@@ -84,32 +81,32 @@ class Progress:
         self._line("  output", self._paint(event.output_dir, _DIM))
 
     def _stage(self, event: Event.Stage) -> None:
-        stage = self._stages[event.name] = _Stage(event.name, event.total, event.unit, event.detail)
+        stage = self._stages[event.name] = Stage(event.name, event.total, event.unit, event.detail)
         if self._live:
             self._draw(stage)
         elif event.name != "eval":
             self._line(event.name, "  ".join(filter(None, [event.detail, stage.amount(event.total)])) or "...")
 
     def _progress(self, event: Event.Progress) -> None:
-        stage = self._stages.setdefault(event.stage, _Stage(event.stage, event.total))
+        stage = self._stages.setdefault(event.stage, Stage(event.stage, event.total))
         stage.take(event)
         if self._live:
             self._draw(stage)
-        elif stage.is_due() and event.stage != "eval":
+        elif event.stage != "eval" and stage.done != stage.total and stage.is_due():
             share = f"{stage.share:.0%}" if stage.total else stage.amount(stage.done)
             self._line(stage.name, "  ".join([share, *(fact.strip() for _, fact in stage.facts())]))
         if stage.total and stage.done >= stage.total and not stage.ended:
             stage.ended = True
             if stage.name in ("features", "train", "predict"):
-                speed = f"{_count(stage.last.rows_per_second)} rows/s" if stage.seconds > 0.1 else ""
-                time_taken = f"{stage.amount(stage.done)} in {_clock(stage.seconds)}"
+                speed = f"{count(stage.last.rows_per_second)} rows/s" if stage.seconds > 0.1 else ""
+                time_taken = f"{stage.amount(stage.done)} in {clock(stage.seconds)}"
                 self._line(stage.name, "  ".join(filter(None, [stage.detail, time_taken, speed])))
 
     def _scored(self, event: Event.Scored) -> None:
         self._scores.append(event)
         place = f"step {event.step:,}" if event.step else event.split
         place += f"  epoch {event.epoch:.2f}" if event.epoch else ""
-        scores = [f"{_plain(name)} {_number(event.scores[name])}" for name in _ordered(event.scores)]
+        scores = [f"{_plain(name)} {number(event.scores[name])}" for name in _ordered(event.scores)]
         room = self._width() - _LABEL - len(place) - 2
         for index, line in enumerate(_fill([*scores, "best"] if event.best else scores, room)):
             if event.best and line.endswith("best"):
@@ -131,7 +128,7 @@ class Progress:
         word, colour = _ENDS.get(event.state, ("ended", _RED))
         message = " ".join(event.message.split())
         self._line("")
-        self._line(self._paint(word, colour), f"in {_clock(event.seconds)}" + (f"  {message}" if message else ""))
+        self._line(self._paint(word, colour), f"in {clock(event.seconds)}" + (f"  {message}" if message else ""))
         for index, line in enumerate(self._table()):
             self._line("  scores" if index == 0 else "", line)
         for name, text in self._results:
@@ -150,10 +147,10 @@ class Progress:
         if len(columns) > 1:
             yield " " * width + "".join(f"  {head:>16}" for head in heads)
         for name in names:
-            cells = [_number(event.scores[name]) if name in event.scores else "" for event in columns]
+            cells = [number(event.scores[name]) if name in event.scores else "" for event in columns]
             yield f"{_plain(name):<{width}}" + "".join(f"  {cell:>{16 if len(columns) > 1 else 0}}" for cell in cells)
 
-    def _draw(self, stage: _Stage) -> None:
+    def _draw(self, stage: Stage) -> None:
         """Redraws the live line; facts that do not fit into the width are left out, the least needed first."""
         width = self._width() - 1
         head = f"{stage.name:<{_LABEL}}"
@@ -195,65 +192,6 @@ class Progress:
 
     def _width(self) -> int:
         return max(40, self._file.columns()) if self._live else 100
-
-
-@dataclass
-class _Stage:
-    """What is known of a stage."""
-
-    name: str
-    total: int = 0
-    unit: str = ""
-    detail: str = ""
-    done: int = 0
-    ended: bool = False
-    begin: float = field(default_factory=time.monotonic)
-    last: Event.Progress = field(default_factory=Event.Progress)
-    values: dict[str, float] = field(default_factory=dict)
-    shown: tuple[float, int] = (0.0, 0)
-    """When the last plain line was, and at which tenth."""
-
-    @property
-    def share(self) -> float:
-        return min(1.0, self.done / self.total) if self.total else 0.0
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.begin
-
-    def amount(self, number: int) -> str:
-        unit = self.unit or ("steps" if self.name == "train" else "rows")
-        return f"{number:,} {unit}" if number else ""
-
-    def take(self, event: Event.Progress) -> None:
-        self.done, self.total, self.last = event.done, event.total or self.total, event
-        self.values.update(event.values)
-
-    def is_due(self) -> bool:
-        """Whether it is time for a plain line."""
-        now, tenth = self.seconds, int(self.share * 10)
-        since = now - self.shown[0]
-        if since < PLAIN_SECONDS[0] or (tenth == self.shown[1] and since < PLAIN_SECONDS[1]):
-            return False
-        self.shown = (now, tenth)
-        return True
-
-    def facts(self) -> list[tuple[int, str]]:
-        """(how much it is needed, text) from left to right; padded, so that the line does not jump."""
-        total = f"{self.total:,}"
-        facts = [(9, f"{self.done:>{len(total)},}/{total}" if self.total else self.amount(self.done))]
-        if self.last.epoch:
-            facts.append((4, f"epoch {self.last.epoch:.2f}"))
-        for name, needed, shown in (("loss", 7, "loss"), ("learning_rate", 2, "lr"), ("grad_norm", 0, "grad")):
-            if name in self.values:
-                facts.append((needed, f"{shown} {_number(self.values[name])}"))
-        if self.last.rows_per_second:
-            facts.append((5, f"{_count(self.last.rows_per_second):>5} rows/s"))
-        if self.last.tokens_per_second:
-            facts.append((3, f"{_count(self.last.tokens_per_second):>5} tokens/s"))
-        if self.last.seconds_left and not self.ended:
-            facts.append((8, f"{_clock(self.last.seconds_left):>5} left"))
-        return [fact for fact in facts if fact[1]]
 
 
 class _Lasting:
@@ -310,24 +248,3 @@ def _ordered(names: Iterable[str]) -> list[str]:
 
 def _plain(name: str) -> str:
     return name.removeprefix("eval_")
-
-
-def _number(value: float) -> str:
-    """Four digits after the point for everyday numbers, an exponent for very small and very large ones."""
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 or value != value else f"{value:.1e}"
-
-
-def _count(value: float) -> str:
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.1f}{unit}"
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def _clock(seconds: float) -> str:
-    """1:02:03, 2:03 or, under ten seconds, 4.5 s."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -8,6 +8,8 @@ by itself, without one it was killed. What MLflow did not take is offered again 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import json
 import os
 import re
@@ -15,9 +17,10 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,6 +138,21 @@ def store_address(address: str | None) -> str:
 def without_password(address: str) -> str:
     """An address that may be shown and kept."""
     return re.sub(r"//[^/@]*@", "//", address)
+
+
+@contextlib.contextmanager
+def only_one(address: str) -> Iterator[None]:
+    """Held by one process at a time while it opens a store that is a local file.
+
+    MLflow creates and upgrades tables without a lock of its own: two processes at once leave the file unusable.
+    """
+    if not address.startswith("sqlite:"):
+        yield
+        return
+    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+    with Path(tempfile.gettempdir(), f"deepgen-mlflow-{os.getuid()}-{digest}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def main() -> int:

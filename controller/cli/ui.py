@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,15 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 from ...kernel.errors import RunError, UserError, did_you_mean
-from ...kernel.tracking import store_address
+from ...kernel.tracking import only_one, store_address
 
 _FIRST_PORT, _LAST_PORT = 5000, 5099
 _SECONDS_TO_START = 120.0
+_PAGE = "/#/experiments?workflowType=machine_learning"
+"""MLflow's page opens on its other face, for chat programs, unless told otherwise."""
 _OPTIONS = ("host", "port", "mlflow_tracking_uri")
 
 
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     if store.startswith("sqlite:") and not file.exists():
         raise UserError(
             f"no run is recorded in {file}; change to the folder where `deepgen run` was started, "
-            "or give --mlflow_tracking_uri sqlite:///FILE"
+            "or give --mlflow_tracking_uri sqlite:///FILE (a run that has just begun appears with its first steps)"
         )
     host = given.get("host", "127.0.0.1")
     port = _port(host, given.get("port"))
@@ -49,31 +52,39 @@ def main(arguments: Sequence[str]) -> int:
     command += ["--host", host, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level=warning"]
     if store.startswith("sqlite:"):
         command += ["--default-artifact-root", (file.parent / "mlartifacts").as_uri()]
-    # No usage reports to anybody, and no job queue of four more processes that nothing here uses.
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryFile() as voice:
-        server = subprocess.Popen(command, env={**os.environ, **quiet}, stdout=voice, stderr=voice)
-        return _serve(server, voice, host, port, store)
-
-
-def _serve(server: subprocess.Popen[bytes], voice: IO[bytes], host: str, port: int, store: str) -> int:
     try:
-        _wait_for(server, host, port)
-        if server.poll() is not None:
-            raise RunError(_last_words(server, voice))
-        shown = "127.0.0.1" if host == "0.0.0.0" else host
-        print(f"http://{shown}:{port} shows the runs of {store.removeprefix('sqlite:///')}; Ctrl-C ends it", flush=True)
-        server.wait()
+        return _serve(command, host, port, store)
     except KeyboardInterrupt:
         return 0
+
+
+def _serve(command: Sequence[str], host: str, port: int, store: str) -> int:
+    with tempfile.TemporaryFile() as voice, contextlib.ExitStack() as to_end:
+        with only_one(store):
+            server = to_end.enter_context(_server(command, voice))
+            _wait_for(server, host, port)
+        if server.poll() is None:
+            address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}{_PAGE}"
+            print(f"{address}\nshows the runs of {store.removeprefix('sqlite:///')}; Ctrl-C ends it", flush=True)
+            server.wait()
+        raise RunError(_last_words(server, voice))
+
+
+@contextlib.contextmanager
+def _server(command: Sequence[str], voice: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """The MLflow server, ended when the block is left."""
+    # No usage reports to anybody, and no job queue of four more processes that nothing here uses.
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(command, env={**os.environ, **quiet}, stdout=voice, stderr=voice)
+    try:
+        yield server
     finally:
         server.terminate()
         try:
             server.wait(10)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             server.kill()
-    raise RunError(_last_words(server, voice))
 
 
 def _last_words(server: subprocess.Popen[bytes], voice: IO[bytes]) -> str:

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from deepgen.v1.event_pb2 import Event
 
 from deepgen.kernel import figures, tracking
 from deepgen.kernel.events import EventStream
+from deepgen.v1.event_pb2 import Event
 
 
 def main(folder: Path, end: str, address: str) -> None:
