@@ -119,9 +119,7 @@ class Plugin(ABC):  # noqa: B024 - each kind adds its own abstract methods
     name: ClassVar[str] = ""
 
     def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
-        """Whether its options go together with the rest of the scene; gives notes for a person.
-
-        Called once before a run, without torch, with the splits that the run reads.
+        """Refuses, before a run and without torch, options that do not go with the scene; gives notes for a person.
 
         Raises:
             SceneError: opening with the name of the option that is wrong.
@@ -227,13 +225,7 @@ class Model(Plugin):
         return {}
 
     def save(self, module: torch.nn.Module, state: Mapping[str, torch.Tensor], folder: Path) -> None:
-        """Writes config and weights into a model folder; by default as Hugging Face does.
-
-        Args:
-            module: for its config; its own weights may be partitioned or in another type.
-            state: all weights in float32.
-            folder: exists and is empty.
-        """
+        """Writes the module's config and the weights of `state` (all, in float32) into an empty model folder."""
         writer: Any = module
         writer.save_pretrained(folder, state_dict=dict(state))
 
