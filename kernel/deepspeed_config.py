@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from .deepspeed_keys import check_keys
 from .errors import SceneError
+from .ranks import has_bf16
 
 if TYPE_CHECKING:
+    import torch
+
     from .engine import EngineSettings
     from .training import Optimization
 
@@ -49,6 +52,22 @@ def enabled(config: Mapping[str, Any], block: str, setting: Any) -> Any:
     """Whether bf16 or fp16 is on: as the configuration says where it says something, else the setting."""
     value = _block(config, block).get("enabled", "auto")
     return setting if value == "auto" else value
+
+
+def compute_dtype(settings: EngineSettings, config: dict[str, Any], device: torch.device) -> torch.dtype:
+    """What is computed in: the user's own configuration decides, else bf16 and fp16.
+
+    Raises:
+        SceneError: float16 without a GPU.
+    """
+    import torch
+
+    bf16 = enabled(config, "bf16", settings.bf16)
+    if enabled(config, "fp16", settings.fp16):
+        if device.type == "cpu":
+            raise SceneError("fp16: float16 training needs a GPU; on a CPU use bf16, or neither for float32")
+        return torch.float16
+    return torch.bfloat16 if bf16 is True or (bf16 == "auto" and has_bf16(device)) else torch.float32
 
 
 def _block(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

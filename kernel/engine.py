@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -14,11 +15,11 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from .deepspeed_config import enabled, read_config, training_config, zero_stage
+from .deepspeed_config import compute_dtype, read_config, training_config, zero_stage
 from .errors import RunError, SceneError
 from .options import InputPath
-from .ranks import Ranks, has_bf16, join
-from .training import Optimization, StepResult
+from .ranks import Ranks, join
+from .training import Optimization, StepResult, checkpoint_gradients
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +77,7 @@ class Engine(Ranks):
         here = join()
         if here.device.type == "cpu":
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        dtype = _dtype(settings, config, here.device)
+        dtype = compute_dtype(settings, config, here.device)
         return cls(here.rank, here.ranks, here.local_rank, here.device, settings, dtype, config)
 
     @property
@@ -105,7 +106,7 @@ class Engine(Ranks):
             new_parameters: names that learn at `head_learning_rate`.
         """
         if self.settings.gradient_checkpointing:
-            _checkpoint_gradients(module)
+            checkpoint_gradients(module)
         self.config = training_config(
             self.settings,
             optimization,
@@ -118,16 +119,26 @@ class Engine(Ranks):
         deepspeed = _deepspeed(self.config)
         self._check_config(deepspeed)
         groups = optimization.groups(module, new_parameters)
-        own_optimizer = "optimizer" in self.config
-        self._engine, *_ = deepspeed.initialize(
-            model=module,
-            config=self.config,
-            model_parameters=groups if own_optimizer else None,
-            optimizer=None if own_optimizer else self._optimizer(groups, optimization),
-            lr_scheduler=None
-            if "scheduler" in self.config
-            else lambda optimizer: optimization.scheduler(optimizer, total_steps),
-        )
+        own = "optimizer" in self.config, "scheduler" in self.config
+        optimizer = None if own[0] else self._optimizer(groups, optimization)
+        if optimizer is not None and self.zero_stage == 0 and self.dtype.itemsize == 2:
+            # DeepSpeed takes a step without gradients to set up its states, which would decay the weights and count.
+            optimizer.step = _rest
+
+        def schedule(inner: torch.optim.Optimizer) -> Any:
+            vars(inner).pop("step", None)
+            return optimization.scheduler(inner, total_steps)
+
+        with contextlib.redirect_stdout(io.StringIO()):  # its optimizers print memory tables
+            self._engine, *_ = deepspeed.initialize(
+                model=module,
+                config=self.config,
+                model_parameters=groups if own[0] else None,
+                optimizer=optimizer,
+                lr_scheduler=None if own[1] else schedule,
+            )
+        if optimizer is not None and optimizer.step is _rest:
+            del optimizer.step
         self._module = module
         self._clips = self.zero_stage == 0 and self.dtype.itemsize == 4
 
@@ -233,31 +244,16 @@ class Engine(Ranks):
             raise SceneError(f"deepspeed: {' '.join(str(error).split())}") from None
 
     def _optimizer(self, groups: list[dict[str, Any]], optimization: Optimization) -> Any:
-        """AdamW: torch's fused one, or DeepSpeed's for states that live in the host's memory."""
-        import torch
+        """AdamW: torch's, or DeepSpeed's for states that live in the host's memory."""
+        if self.config["zero_optimization"].get("offload_optimizer", {}).get("device", "none") == "none":
+            return optimization.adamw(groups)
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-        numbers: dict[str, Any] = {
-            "lr": optimization.learning_rate,
-            "betas": (optimization.adam_beta1, optimization.adam_beta2),
-            "eps": optimization.adam_epsilon,
-        }
-        if self.config["zero_optimization"].get("offload_optimizer", {}).get("device", "none") != "none":
-            from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-            return DeepSpeedCPUAdam(groups, adamw_mode=True, **numbers)
-        return torch.optim.AdamW(groups, fused=True, **numbers)
+        return DeepSpeedCPUAdam(groups, adamw_mode=True, **optimization.adam())
 
 
-def _dtype(settings: EngineSettings, config: dict[str, Any], device: torch.device) -> torch.dtype:
-    """What is computed in: the user's own configuration decides, else bf16 and fp16."""
-    import torch
-
-    bf16 = enabled(config, "bf16", settings.bf16)
-    if enabled(config, "fp16", settings.fp16):
-        if device.type == "cpu":
-            raise SceneError("fp16: float16 training needs a GPU; on a CPU use bf16, or neither for float32")
-        return torch.float16
-    return torch.bfloat16 if bf16 is True or (bf16 == "auto" and has_bf16(device)) else torch.float32
+def _rest(*args: Any, **kwargs: Any) -> None:
+    """An optimizer step that does nothing."""
 
 
 def _deepspeed(config: dict[str, Any]) -> Any:
@@ -299,13 +295,3 @@ def _hidden(name: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[name]
-
-
-def _checkpoint_gradients(module: torch.nn.Module) -> None:
-    enable = getattr(module, "gradient_checkpointing_enable", None)
-    if enable is None:
-        raise SceneError(f"gradient_checkpointing: {type(module).__name__} cannot do it; leave it off")
-    try:
-        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    except ValueError as error:
-        raise SceneError(f"gradient_checkpointing: {error}") from None

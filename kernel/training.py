@@ -120,6 +120,16 @@ class Optimization:
             grouped.setdefault((rate, self.weight_decay if decays else 0.0), []).append(parameter)
         return [{"params": part, "lr": rate, "weight_decay": decay} for (rate, decay), part in grouped.items()]
 
+    def adam(self) -> dict[str, Any]:
+        """Adam's numbers; the groups have their own decay."""
+        return {"lr": self.learning_rate, "betas": (self.adam_beta1, self.adam_beta2), "eps": self.adam_epsilon}
+
+    def adamw(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Torch's AdamW in one kernel."""
+        import torch
+
+        return torch.optim.AdamW(groups, fused=True, **self.adam())
+
     def scheduler(self, optimizer: torch.optim.Optimizer, total_steps: int) -> Any:
         """Any schedule of Hugging Face by its name.
 
@@ -242,6 +252,21 @@ def _restore(state: tuple[Any, ...]) -> None:
     torch.set_rng_state(cpu)
     if gpu is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(gpu)
+
+
+def checkpoint_gradients(module: torch.nn.Module) -> None:
+    """Lets a Hugging Face module compute its activations again in the backward pass.
+
+    Raises:
+        SceneError: the architecture cannot do it.
+    """
+    enable = getattr(module, "gradient_checkpointing_enable", None)
+    if enable is None:
+        raise SceneError(f"gradient_checkpointing: {type(module).__name__} cannot do it; leave it off")
+    try:
+        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as error:
+        raise SceneError(f"gradient_checkpointing: {error}") from None
 
 
 def main_score(scene: Scene) -> tuple[str, bool]:

@@ -231,7 +231,11 @@ def main() -> None:
             found[f"resume {stage}"] = resume(engine, folder / f"resume-{stage}")
             found[f"best {stage}"] = best(engine, folder / f"best-{stage}")
         half = replace(engine, settings=EngineSettings(zero_stage=stage), dtype=torch.bfloat16)  # type: ignore[arg-type]
-        found[f"bf16 {stage}"] = train(half, "classification", folder / f"bf16-{stage}", 1)
+        for accumulation in (1, 2):
+            name = f"bf16 {stage} {accumulation}"
+            found[name] = train(half, "classification", folder / name.replace(" ", "-"), accumulation)
+        if engine.ranks == 2 and stage < 2:
+            found[f"resume bf16 {stage}"] = resume(half, folder / f"resume-bf16-{stage}")
     if engine.rank == 0:
         out.write_text(json.dumps(found), encoding="utf-8")
 

@@ -69,16 +69,20 @@ def test_one_curve_however_the_batch_is_divided(
         assert difference([other["weights"]], [truth["weights"]]) < 1e-4
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("stage", STAGES)
-def test_bf16_learns_alike_and_saves_float32_master_weights(found: dict[int, Found], stage: int) -> None:
-    for ranks in (1, 2):
-        assert difference(found[ranks][f"bf16 {stage}"]["curve"], found[1]["classification 1 1"]["curve"]) < 2e-2
-        assert found[ranks][f"bf16 {stage}"]["master"]
+def test_bf16_learns_alike_and_saves_float32_master_weights(
+    found: dict[int, Found], stage: int, accumulation: int, ranks: int
+) -> None:
+    result = found[ranks][f"bf16 {stage} {accumulation}"]
+    assert difference(result["curve"], found[1]["classification 1 1"]["curve"]) < 2e-2
+    assert result["master"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_resume_goes_on_bit_for_bit(found: dict[int, Found], stage: int) -> None:
-    result = found[2][f"resume {stage}"]
+@pytest.mark.parametrize("kind", ["0", "1", "2", "3", "bf16 0", "bf16 1"])
+def test_resume_goes_on_bit_for_bit(found: dict[int, Found], kind: str) -> None:
+    result = found[2][f"resume {kind}"]
     assert "stopped after step 4 of 8" in result["message"]
     assert "/broken/checkpoints/step-4" in result["message"]
     assert len(result["stopped"]) == 4, "one rank was asked to stop, and all stopped at the same step"
