@@ -49,7 +49,8 @@ def draw(folder: Path) -> Path:
 
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(charts.STYLE):
+    style: Any = charts.STYLE  # matplotlib types the keys as literals
+    with mpl.rc_context(style):
         for name, figure in {**_of_training(folder), **_of_evaluation(folder)}.items():
             figure.savefig(place / f"{name}.png")
     return place

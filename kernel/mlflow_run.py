@@ -7,24 +7,24 @@ Names are grouped by their first part, as MLflow's charts are: `train/loss`, `ev
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
-import os
-import re
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepgen.v1.event_pb2 import Event
 
-from .tracking import (
+from .mlflow_store import (
     DEFAULT_STORE,
-    TrackingSettings,
+    allowed,
+    experiment_id,
+    is_there,
     only_one,
+    open_store,
+    origin_tags,
     read_state,
+    scene_name,
     store_address,
     without_password,
     write_state,
@@ -33,6 +33,8 @@ from .tracking import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+
+    from .tracking import TrackingSettings
 
 SECONDS_BETWEEN_SPEEDS = 10.0
 _PARAMETERS_A_BATCH, _METRICS_A_BATCH = 100, 1000
@@ -58,15 +60,15 @@ class MlflowRun:
         address = store_address(settings.mlflow_tracking_uri)
         state = read_state(folder)
         with only_one(address):
-            client = _client(address)
-            if state.get("address") == without_password(address) and _is_there(client, state.get("run_id", "")):
+            client = open_store(address)
+            if state.get("address") == without_password(address) and is_there(client, state.get("run_id", "")):
                 run_id = state["run_id"]
                 client.update_run(run_id, status="RUNNING")
             else:
-                scene = _scene_name(folder)
-                experiment = _experiment(client, settings.experiment_name or scene, address)
+                scene = scene_name(folder)
+                experiment = experiment_id(client, settings.experiment_name or scene, address)
                 name = settings.run_name or (folder.name if scene in folder.name else f"{scene} {folder.name}")
-                run = client.create_run(experiment, begin, _tags(scene, folder), name)
+                run = client.create_run(experiment, begin, origin_tags(scene, folder), name)
                 run_id = run.info.run_id
                 place = "mlflow.db" if address == store_address(DEFAULT_STORE) else without_password(address)
                 write_state(
@@ -135,7 +137,7 @@ class MlflowRun:
             parameters.append(Param(name, known))
         for begin in range(0, len(parameters), _PARAMETERS_A_BATCH):
             self._client.log_batch(self._run_id, params=parameters[begin : begin + _PARAMETERS_A_BATCH])
-        shown = [RunTag(_key(name), str(value)[:_LONGEST_TAG]) for name, value in tags.items()]
+        shown = [RunTag(allowed(name), str(value)[:_LONGEST_TAG]) for name, value in tags.items()]
         self._client.log_batch(self._run_id, tags=shown)
         inputs = [
             DatasetInput(
@@ -169,7 +171,7 @@ class MlflowRun:
         if event.HasField("progress"):
             progress = event.progress
             for name, value in progress.values.items():
-                yield Metric(_key(f"{progress.stage}/{name}"), value, at, progress.step)
+                yield Metric(allowed(f"{progress.stage}/{name}"), value, at, progress.step)
             if progress.stage == "train" and (progress.values or at >= self._speed_due):
                 self._speed_due = at + int(SECONDS_BETWEEN_SPEEDS * 1000)
                 for name in ("rows_per_second", "tokens_per_second"):
@@ -177,7 +179,7 @@ class MlflowRun:
                         yield Metric(f"speed/{name}", getattr(progress, name), at, progress.step)
         elif event.HasField("scored"):
             for name, value in event.scored.scores.items():
-                yield Metric(_key(_grouped(name, event.scored.split)), value, at, event.scored.step)
+                yield Metric(allowed(_grouped(name, event.scored.split)), value, at, event.scored.step)
         elif event.HasField("predicted") and event.predicted.rows_per_second:
             yield Metric("speed/predict_rows_per_second", event.predicted.rows_per_second, at, 0)
 
@@ -190,7 +192,7 @@ class MlflowRun:
             return
         scores = json.loads(file.read_text(encoding="utf-8"))
         numbers = {name: float(value) for name, value in scores.items() if isinstance(value, int | float)}
-        metrics = [Metric(_key(_grouped(name, "final")), value, at, 0) for name, value in numbers.items()]
+        metrics = [Metric(allowed(_grouped(name, "final")), value, at, 0) for name, value in numbers.items()]
         self._client.log_batch(self._run_id, metrics=metrics[:_METRICS_A_BATCH])
         rows = [f"| {name} | {value:.4f} |" for name, value in numbers.items()]
         table = "\n".join(["| score | |", "|---|---:|", *rows, "", "Pictures: *Artifacts*, folder `figures`."])
@@ -224,103 +226,6 @@ class MlflowRun:
         return None
 
 
-def _client(address: str) -> MlflowClient:
-    """A client of the store. A new file is published when all its tables are there: a kill leaves no half of one."""
-    from mlflow import MlflowClient
-
-    if address.startswith("sqlite:///"):
-        file = Path(address.removeprefix("sqlite:///"))
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            aside = file.with_name(f".{file.name}.new")
-            for rest in (aside, aside.with_name(f"{aside.name}-journal")):
-                rest.unlink(missing_ok=True)
-            MlflowClient(f"sqlite:///{aside}")
-            aside.replace(file)
-    return MlflowClient(address)
-
-
-def _experiment(client: MlflowClient, name: str, address: str) -> str:
-    """The id of the experiment; a new one of a local file keeps its artifacts beside that file."""
-    known = client.get_experiment_by_name(name)
-    if known is not None:
-        if known.lifecycle_stage == "deleted":
-            client.restore_experiment(known.experiment_id)
-        return str(known.experiment_id)
-    place = None
-    if address.startswith("sqlite:///"):
-        place = (Path(address.removeprefix("sqlite:///")).parent / "mlartifacts" / _key(name)).as_uri()
-    # MLflow's page has two faces; this one has the charts of training runs.
-    kind = {"mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(name, artifact_location=place, tags=kind))
-
-
-def _tags(scene: str, folder: Path) -> dict[str, str]:
-    tags = {
-        "scene": scene,
-        "output_dir": str(folder),
-        "deepgen_version": version("deepgen"),
-        "mlflow.user": _user(),
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": f"deepgen run {scene}",
-    }
-    here = Path(__file__).parent
-    commit = _git(here, "rev-parse", "HEAD")
-    if commit and _git(here, "ls-files", Path(__file__).name):  # installed elsewhere, it may lie in another's checkout
-        tags |= {"mlflow.source.git.commit": commit, "mlflow.source.git.branch": _git(here, "branch", "--show-current")}
-        tags["mlflow.source.git.dirty"] = str(bool(_git(here, "status", "--porcelain", "-uno"))).lower()
-    return tags
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have a number only
-        return str(os.getuid())
-
-
-def _git(folder: Path, *words: str) -> str:
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
-
-
-def _scene_name(folder: Path) -> str:
-    import yaml
-
-    try:
-        return str(yaml.safe_load((folder / "scene.yaml").read_text(encoding="utf-8"))["name"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return folder.name
-
-
-def _is_there(client: MlflowClient, run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    if not run_id:
-        return False
-    try:
-        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
-
-
-def _grouped(name: str, group: str) -> str:
-    """`eval_auc` → `eval/auc`."""
-    return f"{group}/{name.removeprefix('eval_')}"
-
-
-def _key(name: str) -> str:
-    """A name that MLflow takes: class names may hold anything."""
-    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
-
-
 @contextlib.contextmanager
 def _reported(what: str) -> Iterator[None]:
     """One part of the record that fails does not take the others with it."""
@@ -328,3 +233,8 @@ def _reported(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         print(f"{time.strftime('%F %T')} warning: {what}: {type(error).__name__}: {error}", flush=True)
+
+
+def _grouped(name: str, group: str) -> str:
+    """`eval_auc` → `eval/auc`."""
+    return f"{group}/{name.removeprefix('eval_')}"

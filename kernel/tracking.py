@@ -8,19 +8,15 @@ by itself, without one it was killed. What MLflow did not take is offered again 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
-import re
 import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,15 +24,12 @@ from typing import TYPE_CHECKING
 from deepgen.v1.event_pb2 import Event
 
 from .events import FILE, EventReader
+from .mlflow_store import read_state, store_address, without_password, write_state
 
 if TYPE_CHECKING:
     from .mlflow_run import MlflowRun
 
 LOG = Path("log") / "tracking.log"
-STATE = Path("log") / "mlflow.json"
-"""Which MLflow run this run folder belongs to, how far it was recorded, and why not further."""
-
-DEFAULT_STORE = "sqlite:///mlflow.db"
 NICE = 10
 SECONDS_BETWEEN_RECORDS = 5.0
 SECONDS_BETWEEN_ATTEMPTS = 30.0
@@ -119,42 +112,6 @@ def start(folder: Path, settings: TrackingSettings) -> Tracker | None:
     return Tracker(folder, process)
 
 
-def read_state(folder: Path) -> dict[str, str]:
-    """What the tracker last wrote into STATE; empty when there is none."""
-    try:
-        return dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
-def store_address(address: str | None) -> str:
-    """The MLflow store that is meant: the setting, MLFLOW_TRACKING_URI, or a file in the working folder; absolute."""
-    address = address or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
-    if address.startswith("sqlite:///") and not address.startswith("sqlite:////"):
-        return f"sqlite:///{Path(address.removeprefix('sqlite:///')).absolute()}"
-    return address
-
-
-def without_password(address: str) -> str:
-    """An address that may be shown and kept."""
-    return re.sub(r"//[^/@]*@", "//", address)
-
-
-@contextlib.contextmanager
-def only_one(address: str) -> Iterator[None]:
-    """Held by one process at a time while it opens a store that is a local file.
-
-    MLflow creates and upgrades tables without a lock of its own: two processes at once leave the file unusable.
-    """
-    if not address.startswith("sqlite:"):
-        yield
-        return
-    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
-    with Path(tempfile.gettempdir(), f"deepgen-mlflow-{os.getuid()}-{digest}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def main() -> int:
     """The tracker process: 0 when all of the run was recorded."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -233,13 +190,6 @@ class _Follower:
             write_state(self._folder, problem=f"{without_password(address)}: {_root(error)}")
             return False
         return True
-
-
-def write_state(folder: Path, **changes: str) -> None:
-    """Changes entries of STATE, by rename."""
-    aside = folder / f"{STATE}.new"
-    aside.write_text(json.dumps({**read_state(folder), **changes}, indent=1) + "\n", encoding="utf-8")
-    aside.replace(folder / STATE)
 
 
 def _be_humble() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from ...kernel.errors import RunError, UserError, did_you_mean
-from ...kernel.tracking import only_one, store_address
+from ...kernel.mlflow_store import only_one, store_address
 
 _FIRST_PORT, _LAST_PORT = 5000, 5099
 _SECONDS_TO_START = 120.0

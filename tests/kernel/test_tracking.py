@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deepgen.kernel import tracking
+from deepgen.kernel import mlflow_store, tracking
 from deepgen.kernel.events import EventStream
 
 RANK = Path(__file__).with_name("tracked_rank.py")
@@ -40,7 +40,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
 
 def _status(place: Path, end: str) -> str:
     """The status of a run that has ended, or an empty string."""
-    if not (place / end / tracking.STATE).exists():
+    if not (place / end / mlflow_store.STATE).exists():
         return ""
     status = str(_run(place, end).info.status)
     return "" if status == "RUNNING" else status
@@ -50,14 +50,14 @@ def _run(place: Path, end: str) -> Any:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{place / 'mlflow.db'}")
-    return client.get_run(tracking.read_state(place / end)["run_id"])
+    return client.get_run(mlflow_store.read_state(place / end)["run_id"])
 
 
 def _history(place: Path, end: str, name: str) -> list[tuple[int, float]]:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{place / 'mlflow.db'}")
-    history = client.get_metric_history(tracking.read_state(place / end)["run_id"], name)
+    history = client.get_metric_history(mlflow_store.read_state(place / end)["run_id"], name)
     return sorted((metric.step, metric.value) for metric in history)
 
 
@@ -158,7 +158,7 @@ def test_the_store_is_the_setting_then_the_environment_then_a_file_here(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking.store_address(None) == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert mlflow_store.store_address(None) == f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    assert tracking.store_address(None) == "http://127.0.0.1:5000"
-    assert tracking.store_address("sqlite:///other.db") == f"sqlite:///{tmp_path / 'other.db'}"
+    assert mlflow_store.store_address(None) == "http://127.0.0.1:5000"
+    assert mlflow_store.store_address("sqlite:///other.db") == f"sqlite:///{tmp_path / 'other.db'}"
