@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from .errors import SceneError
 from .events import FILE as EVENTS
 from .events import read_events
-from .record import resolved_text
+from .record import plain_settings, resolved_text
 
 if TYPE_CHECKING:
     from .scene import Scene
 
 PARTS = (EVENTS, "scene.yaml", "metrics.json", "rejects.tsv", "log", "checkpoints", "model")
 """What a run puts into its folder, besides the result file."""
+LOCK = "lock"
 FREE_TO_CHANGE = (
     "num_ranks",
     "output_dir",
@@ -50,36 +52,39 @@ def choose(scene: Scene, output_dir: str | None, overwrite: bool) -> RunFolder:
         SceneError: `output_dir` holds a finished run, a run with other settings, or one that is running now.
     """
     if output_dir is not None:
-        return _given(scene, Path(output_dir), overwrite)
+        path = Path(output_dir).absolute()
+        where = scene.where("output_dir")
+        if path.exists() and not path.is_dir():
+            raise SceneError(f"{where}: {path} is a file; give a folder")
+        if refusal := _refusal(scene, path, overwrite):
+            raise SceneError(f"{where}: {refusal}")
+        return _take(path)
     for path in _names(Path("runs").absolute() / scene.name):
-        if not _lock(path):
-            continue
-        if overwrite:
-            _clear(path)
-        if not (path / EVENTS).exists() or not _worth_keeping(path):
-            _clear(path)
-            return RunFolder(path, resumes=False)
-        if not _finished(path) and not _difference(scene, path):
-            return RunFolder(path, resumes=True, note=f"going on with the unfinished run in {path}")
+        if not _refusal(scene, path, overwrite):
+            return _take(path)
     raise AssertionError("the names never end")
 
 
-def _given(scene: Scene, path: Path, overwrite: bool) -> RunFolder:
-    path = path.absolute()
-    where = scene.where("output_dir")
-    if path.exists() and not path.is_dir():
-        raise SceneError(f"{where}: {path} is a file; give a folder")
+def _refusal(scene: Scene, path: Path, overwrite: bool) -> str:
+    """Why this run may not have the folder; empty when it may: then it is locked, and cleared unless the run goes on."""
     if not _lock(path):
-        raise SceneError(f"{where}: a run is going on in {path}; wait for it, or choose another folder")
-    if overwrite or not (path / EVENTS).exists() or not _worth_keeping(path):
+        return f"a run is going on in {path}; wait for it, or choose another folder"
+    if overwrite or not _worth_keeping(path):
         _clear(path)
-        return RunFolder(path, resumes=False)
+        return ""
     way_out = "choose another --output_dir, or start over with --overwrite_output_dir"
     if _finished(path):
-        raise SceneError(f"{where}: {path} holds a finished run; {way_out}")
+        _unlock(path)
+        return f"{path} holds a finished run; {way_out}"
     if difference := _difference(scene, path):
-        raise SceneError(f"{where}: {path} holds an unfinished run with another {difference}; {way_out}")
-    return RunFolder(path, resumes=True, note=f"going on with the unfinished run in {path}")
+        _unlock(path)
+        return f"{path} holds an unfinished run with another {difference}; {way_out}"
+    return ""
+
+
+def _take(path: Path) -> RunFolder:
+    resumes = (path / EVENTS).exists()
+    return RunFolder(path, resumes, f"going on with the unfinished run in {path}" if resumes else "")
 
 
 def _names(first: Path) -> Iterator[Path]:
@@ -91,10 +96,8 @@ def _names(first: Path) -> Iterator[Path]:
 
 
 def _finished(path: Path) -> bool:
-    last: Any = None
-    for last in read_events(path / EVENTS):
-        pass
-    return last is not None and last.WhichOneof("body") == "finished" and last.finished.state == last.finished.SUCCEEDED
+    last = deque(read_events(path / EVENTS), maxlen=1)
+    return bool(last) and last[0].HasField("finished") and last[0].finished.state == last[0].finished.SUCCEEDED
 
 
 def _worth_keeping(path: Path) -> bool:
@@ -105,28 +108,24 @@ def _worth_keeping(path: Path) -> bool:
 def _difference(scene: Scene, path: Path) -> str:
     """The first setting that the unfinished run in the folder has otherwise, or an empty string."""
     record = path / "scene.yaml"
-    then = _plain(record.read_text(encoding="utf-8")) if record.exists() else {}
-    now = _plain(resolved_text(scene))
+    then = plain_settings(record.read_text(encoding="utf-8")) if record.exists() else {}
+    now = plain_settings(resolved_text(scene))
     for name in now:
         if name not in FREE_TO_CHANGE and then.get(name) != now[name]:
             return name
     return ""
 
 
-def _plain(text: str) -> dict[str, Any]:
-    import yaml
-
-    return dict(yaml.safe_load(text) or {})
-
-
 def _clear(path: Path) -> None:
-    """Removes the parts of an earlier run, and nothing else that may lie in the folder."""
+    """Removes the parts of an earlier run, and nothing else that may lie in the folder; the lock stays held."""
     for name in PARTS:
         part = path / name
-        if part.is_dir() and not part.is_symlink():
+        if name == "log":
             for inner in part.iterdir():
-                if inner.name != "lock":
+                if inner.name != LOCK:
                     shutil.rmtree(inner) if inner.is_dir() else inner.unlink()
+        elif part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part)
         else:
             part.unlink(missing_ok=True)
 
@@ -136,7 +135,7 @@ _locks: dict[Path, int] = {}
 
 def _lock(path: Path) -> bool:
     """Takes the folder for this process; the system lets go of it when the process ends, however it ends."""
-    lock = path / "log" / "lock"
+    lock = path / "log" / LOCK
     lock.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -146,3 +145,7 @@ def _lock(path: Path) -> bool:
         return False
     _locks[path] = handle
     return True
+
+
+def _unlock(path: Path) -> None:
+    os.close(_locks.pop(path))

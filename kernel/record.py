@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from .scene import Scene, Value
+from .sources import DEFAULTS
 
 SCENE_FILE = "scene.yaml"
 """Its name in a run folder and in a model folder."""
@@ -22,14 +23,20 @@ def write_resolved(scene: Scene, path: Path) -> None:
 
 
 def resolved_text(scene: Scene) -> str:
-    """The resolved scene as YAML; settings that were set come first."""
+    """The resolved scene as YAML. What nobody set stands under `defaults`, so that it is no user's choice when read."""
     lines = [f"# Scene {scene.name} as it was resolved: each setting with its value and where that was given."]
     values = [value for value in scene.values.values() if value.option.name != "name"]
     lines.append(_line("name", scene.name, ""))
     lines += [_line(value.option.name, value.value, str(value.origin)) for value in values if value.is_set]
-    lines += ["", "# Defaults:"]
-    lines += [_line(value.option.name, value.value, "") for value in values if not value.is_set]
+    lines += ["", f"{DEFAULTS}:"]
+    lines += ["  " + _line(value.option.name, value.value, "") for value in values if not value.is_set]
     return "\n".join(lines) + "\n"
+
+
+def plain_settings(text: str) -> dict[str, Any]:
+    """The settings of a resolved scene by name, defaults among them, as YAML reads them."""
+    content = dict(yaml.safe_load(text) or {})
+    return {**content.pop(DEFAULTS, {}), **content}
 
 
 def text_of(value: Value) -> str:

@@ -76,7 +76,8 @@ def _take(given: Sequence[Given], declared: Mapping[str, Option], values: dict[s
             raise SceneError(f"{item.place} {reason}") from None
         if option.is_path and value is not None:
             value = item.resolve(value, is_model=option.is_model)
-        values[option.name] = Value(option, value, Origin(item.kind, item.file, item.line))
+        origin = Origin("default") if item.kind == "default" else Origin(item.kind, item.file, item.line)
+        values[option.name] = Value(option, value, origin)
     return rest
 
 
@@ -91,8 +92,7 @@ def _plugin_options(values: Mapping[str, Value], kernel: Mapping[str, Option]) -
         try:
             plugin = registry.find(kind, name).plugin
         except PluginError as error:
-            origin = values[setting].origin
-            place = "" if origin.kind == "default" else f"{origin}: {setting}: "
+            place = "" if values[setting].origin.kind == "default" else f"{values[setting].origin.place(setting)}: "
             raise type(error)(f"{place}{error}") from error
         for option in options_of(plugin, f"{kind} {name}"):
             if option.name in kernel:

@@ -62,6 +62,10 @@ class Origin:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.file else self.kind
 
+    def place(self, name: str) -> str:
+        """The setting of that name with its place, for messages: `FILE:LINE: NAME`, `--NAME`, or `NAME` alone."""
+        return f"--{name}" if self.kind == "command line" else f"{self}: {name}" if self.file else name
+
 
 @dataclass(frozen=True)
 class Value:
@@ -100,8 +104,7 @@ class Scene:
 
     def where(self, name: str) -> str:
         """`scenes/x.yaml:3: learning_rate`, for messages; `--learning_rate` when it came from the command line."""
-        origin = self.values[name].origin
-        return f"--{name}" if origin.kind == "command line" else f"{origin}: {name}" if origin.file else name
+        return self.values[name].origin.place(name)
 
     @cached_property
     def settings(self) -> SceneSettings:

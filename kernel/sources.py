@@ -15,6 +15,8 @@ from .errors import SceneError, did_you_mean
 from .parsing import Raw
 
 _MODEL_NAME = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?")
+DEFAULTS = "defaults"
+"""The key of a resolved scene under which the values stand that nobody set."""
 SCENES = Path(__file__).resolve().parent.parent / "scenes"
 
 
@@ -24,7 +26,7 @@ class Given:
 
     name: str
     raw: Raw
-    kind: Literal["scene file", "command line", "model folder"]
+    kind: Literal["default", "scene file", "command line", "model folder"]
     file: str = ""
     line: int = 0
     folder: Path = Path()
@@ -177,7 +179,11 @@ def _read_yaml(text: str, shown: str, folder: Path) -> list[Given]:
         if key.value in seen:
             raise SceneError(f"{shown}:{line}: {key.value} is set twice, first on line {seen[key.value]}")
         seen[key.value] = line
-        given.append(Given(key.value, _raw(node, shown), "scene file", shown, line, folder))
+        raw = _raw(node, shown)
+        if key.value == DEFAULTS and isinstance(raw, dict):
+            given += [Given(name, value, "default", shown, line, folder) for name, value in raw.items()]
+        else:
+            given.append(Given(key.value, raw, "scene file", shown, line, folder))
     return given
 
 

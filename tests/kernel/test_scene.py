@@ -102,6 +102,11 @@ def test_two_plugins_must_agree_on_an_option() -> None:
                 """Other."""
 
                 learning_rate: str = "high"
+
+                def keys(self):
+                    return ()
+
+                update = compute = keys
             '''
         )
     )
@@ -114,12 +119,15 @@ def test_the_resolved_scene_is_a_scene_again() -> None:
     write_resolved(scene, Path("resolved.yaml"))
     text = Path("resolved.yaml").read_text()
     assert "learning_rate: 0.001  # mine.yaml:8" in text
-    assert "seed: 7  # command line" in text
+    assert "\nseed: 7  # command line" in text
+    assert "\ndefaults:\n" in text
+    assert "\n  zero_stage: 1\n" in text
     again = load("resolved.yaml", [])
     assert again.name == "mine"
     for name, value in scene.values.items():
         if name != "name":
             assert again.values[name].value == value.value, name
+            assert again.values[name].is_set == value.is_set, name
     assert resolved_text(again).splitlines()[1] == "name: mine"
 
 
