@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DeepgenError as error:
         _report(str(error), rank, terminal)
         return error.exit_code
+    except KeyboardInterrupt:
+        _report("stopped before there was anything to keep", rank, terminal)
+        return Interrupted.exit_code
     except BaseException as error:
         traceback.print_exc()
         _report(f"rank {rank} failed: {_first_line(error)}{_see(terminal)}", rank, terminal)

@@ -1,0 +1,120 @@
+"""Small real scenes: a tiny encoder and a tiny encoder-decoder with new weights, on cuts of the sample data."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SAMPLE = Path(__file__).parents[2] / "sample"
+ENCODER = """
+model_type: bert
+hidden_size: 32
+num_hidden_layers: 2
+num_attention_heads: 2
+intermediate_size: 64
+max_position_embeddings: 64
+hidden_dropout_prob: 0.0
+attention_probs_dropout_prob: 0.0
+tokenizer: {model: word_piece, vocab_size: 600, lowercase: true}
+"""
+ENCODER_DECODER = """
+model_type: bart
+d_model: 32
+encoder_layers: 1
+decoder_layers: 1
+encoder_attention_heads: 2
+decoder_attention_heads: 2
+encoder_ffn_dim: 64
+decoder_ffn_dim: 64
+max_position_embeddings: 64
+dropout: 0.0
+tokenizer: {model: word_level, vocab_size: 200}
+"""
+SENTIMENT = """
+# A tiny classifier.
+task: seq2label
+model: scratch:encoder.yaml
+train_dir: train.tsv
+eval_dir: eval.tsv
+predict_dir: eval.tsv
+train_header: text,label
+train_model_header: cls_tokenize:text:tokens,convert2int:label:labels
+predict_model_header: cls_tokenize:text:tokens
+result_header: text
+eval_metrics: auc,acc
+source_max_length: 32
+per_device_train_batch_size: 8
+num_train_epochs: 2
+learning_rate: 1e-3
+bf16: false
+"""
+PRONOUNCE = """
+# A tiny speller.
+task: seq2seq
+model: scratch:encoder_decoder.yaml
+train_dir: words.tsv
+eval_dir: words_eval.tsv
+predict_dir: words_eval.tsv
+train_header: letters,phones
+train_model_header: s2s_tokenize:letters:phones:tokens
+predict_model_header: s2s_tokenize:letters:tokens
+result_header: letters
+eval_metrics: token_error_rate,bleu
+max_new_tokens: 12
+num_beams: 2
+num_return_sequences: 2
+per_device_train_batch_size: 16
+num_train_epochs: 1
+learning_rate: 2e-3
+bf16: false
+"""
+
+
+def _head(name: str, rows: int) -> str:
+    with (SAMPLE / name).open(encoding="utf-8") as file:
+        return "".join(line for _, line in zip(range(rows), file, strict=False))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with two scenes, their data and models."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files = {
+        "encoder.yaml": ENCODER,
+        "encoder_decoder.yaml": ENCODER_DECODER,
+        "sentiment.yaml": SENTIMENT,
+        "pronounce.yaml": PRONOUNCE,
+        "train.tsv": _head("sentiment/train.tsv", 203),
+        "eval.tsv": _head("sentiment/eval.tsv", 61),
+        "words.tsv": _head("pronounce/train.tsv", 303),
+        "words_eval.tsv": _head("pronounce/eval.tsv", 41),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    return tmp_path
+
+
+Deepgen = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def deepgen(place: Path) -> Deepgen:
+    """Runs the command in the working folder, as a person would, with one thread a rank."""
+
+    def run(*arguments: str, exits: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "deepgen.controller.cli", *arguments]
+        return call(command, place, exits)
+
+    return run
+
+
+def call(command: list[str], folder: Path, exits: int = 0) -> "subprocess.CompletedProcess[str]":
+    """Runs a command to its end and insists on its exit code."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == exits, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done

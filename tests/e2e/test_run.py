@@ -1,0 +1,233 @@
+"""A scene end to end: real ranks, a real MLflow store, and what a person finds afterwards."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deepgen.kernel.events import read_events
+
+from .conftest import Deepgen, call
+
+SCORES = ("eval_loss", "eval_auc", "eval_acc")
+
+
+def _scores(folder: Path) -> dict[str, float]:
+    return dict(json.loads((folder / "metrics.json").read_text()))
+
+
+def _mlflow_run(place: Path) -> Any:
+    """The run as MLflow has it, once it is over; on a crowded machine the recorder may still be at work."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place}/mlflow.db")
+    until = time.monotonic() + 180
+    while time.monotonic() < until:
+        runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+        if runs and runs[0].info.status != "RUNNING":
+            (run,) = runs
+            return run
+        time.sleep(0.5)
+    raise AssertionError("the run is not over in MLflow")
+
+
+def _no_noise(text: str) -> None:
+    for word in ("Traceback", "Warning", "WARNING", "[INFO]", "deepspeed", "site-packages"):
+        assert word not in text
+
+
+def test_two_ranks_leave_a_whole_run_folder(place: Path, deepgen: Deepgen) -> None:
+    done = deepgen("run", "sentiment.yaml", "--num_ranks", "2")
+    folder = place / "runs" / "sentiment"
+    assert done.stdout == ""
+    _no_noise(done.stderr)
+    assert "auc" in done.stderr
+    assert "predict.txt" in done.stderr
+
+    assert tuple(sorted(_scores(folder))) == tuple(sorted(SCORES))
+    rows = (place / "eval.tsv").read_text().splitlines()
+    result = (folder / "predict.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in result] == [row.split("\t")[0] for row in rows]
+    for line in result:
+        assert sum(float(number) for number in line.split("\t")[1].split(",")) == pytest.approx(1, abs=1e-5)
+
+    events = list(read_events(folder / "events.jsonl"))
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert events[-1].finished.state == events[-1].finished.SUCCEEDED
+    resolved = yaml.safe_load((folder / "scene.yaml").read_text())
+    assert resolved["learning_rate"] == 0.001
+    assert {path.name for path in folder.iterdir()} == {
+        *("checkpoints", "events.jsonl", "log", "metrics.json", "model", "predict.txt", "scene.yaml")
+    }
+
+    run = _mlflow_run(place)
+    assert run.info.status == "FINISHED"
+    assert float(run.data.params["learning_rate"]) == 0.001
+
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", str(folder / "model"), top_k=None)
+    text = rows[0].split("\t")[0]
+    best = {answer["label"]: answer["score"] for answer in classify([text])[0]}
+    scores = [float(number) for number in result[0].split("\t")[1].split(",")]
+    assert sorted(best.values()) == pytest.approx(sorted(scores), abs=1e-4)
+
+
+def test_the_model_folder_is_enough_for_any_number_of_ranks(place: Path, deepgen: Deepgen) -> None:
+    deepgen("run", "sentiment.yaml", "--num_ranks", "1", "--tracking", "false")
+    model = place / "moved"
+    (place / "runs" / "sentiment" / "model").rename(model)
+    evaluated = {}
+    for ranks in (1, 2, 3):
+        out = place / f"out-{ranks}"
+        deepgen(
+            *("run", str(model / "scene.yaml"), "--do_train", "false", "--model", str(model), "--tracking", "false"),
+            *("--num_ranks", str(ranks), "--output_dir", str(out), "--keep_rank_files", "true"),
+            *("--per_device_eval_batch_size", "8"),
+        )
+        evaluated[ranks] = (_scores(out), (out / "predict.txt").read_bytes())
+        parts = [(out / f"predict.txt_{rank}").read_text().splitlines() for rank in range(ranks)]
+        assert sorted(line for part in parts for line in part) == sorted((out / "predict.txt").read_text().splitlines())
+    # equal to the last bit, and not only nearly
+    assert evaluated[1] == evaluated[2] == evaluated[3]
+
+    (place / "eval.tsv").rename(place / "elsewhere.tsv")
+    done = deepgen("predict", "--from", str(model), "--predict_dir", str(place / "elsewhere.tsv"))
+    _no_noise(done.stderr)
+
+
+def test_more_ranks_than_rows_and_no_rows_at_all(place: Path, deepgen: Deepgen) -> None:
+    deepgen("run", "sentiment.yaml", "--max_steps", "1", "--tracking", "false", "--do_predict", "false")
+    model = str(place / "runs" / "sentiment" / "model")
+    (place / "two.tsv").write_text("good\nbad\n")
+    (place / "none.tsv").touch()
+    for name, rows in (("two", 2), ("none", 0)):
+        deepgen(
+            *("predict", "--from", model, "--predict_dir", f"{name}.tsv", "--predict_header", "text"),
+            *("--num_ranks", "3", "--output_dir", name),
+        )
+        assert len((place / name / "predict.txt").read_text().splitlines()) == rows
+
+
+def test_the_deepspeed_launcher_starts_the_same_run(place: Path) -> None:
+    environment = {"DS_ACCELERATOR": "cpu", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    launcher = Path(sys.executable).parent / "deepspeed"
+    command = [
+        *("env", *(f"{name}={value}" for name, value in environment.items()), sys.executable, str(launcher)),
+        *("--num_accelerators", "2", "--master_port", "29611", "--module", "deepgen.kernel.worker"),
+        *("--scene", "sentiment.yaml", "--tracking", "false", "--max_steps", "2"),
+    ]
+    call(command, place)
+    assert len((place / "runs" / "sentiment" / "predict.txt").read_text().splitlines()) == 61
+
+
+def test_one_process_without_a_launcher(place: Path) -> None:
+    command = [sys.executable, "-m", "deepgen.kernel.worker", "--scene", "sentiment.yaml", "--tracking", "false"]
+    call([*command, "--max_steps", "2"], place)
+    assert set(_scores(place / "runs" / "sentiment")) == set(SCORES)
+    # a finished run is kept: the next one gets a folder of its own
+    call([*command, "--max_steps", "2"], place)
+    assert (place / "runs" / "sentiment-2" / "metrics.json").exists()
+
+
+def test_text_is_generated_and_scored(place: Path, deepgen: Deepgen) -> None:
+    deepgen("run", "pronounce.yaml", "--num_ranks", "2", "--tracking", "false", "--zero_stage", "2")
+    folder = place / "runs" / "pronounce"
+    scores = _scores(folder)
+    assert {"eval_loss", "eval_token_error_rate", "eval_bleu"} <= set(scores)
+    assert 0 < scores["eval_loss"] < 6
+    lines = [line.split("\t") for line in (folder / "predict.txt").read_text().splitlines()]
+    words = [row.split("\t")[0] for row in (place / "words_eval.tsv").read_text().splitlines()]
+    assert [line[0] for line in lines] == [word for word in words for _ in range(2)]
+    assert [line[2] for line in lines] == ["0", "1"] * len(words)
+
+
+def test_a_stream_predicts_the_same_rows(place: Path, deepgen: Deepgen) -> None:
+    deepgen(
+        *("run", "sentiment.yaml", "--num_ranks", "2", "--tracking", "false", "--max_steps", "3"),
+        *("--datareader_streaming", "true"),
+    )
+    rows = [row.split("\t")[0] for row in (place / "eval.tsv").read_text().splitlines()]
+    result = (place / "runs" / "sentiment" / "predict.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in result] == rows
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_the_run_goes_on(place: Path, deepgen: Deepgen) -> None:
+    options = ["--num_ranks", "2", "--logging_steps", "1", "--num_train_epochs", "4", "--do_predict", "false"]
+    whole = ["run", "sentiment.yaml", *options, "--output_dir", "whole", "--tracking", "false"]
+    deepgen(*whole)
+    command = [sys.executable, "-m", "deepgen.controller.cli", "run", "sentiment.yaml", *options]
+    process = subprocess.Popen(
+        command, cwd=place, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    events = place / "runs" / "sentiment" / "events.jsonl"
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (events.exists() and '"step":"5"' in events.read_text().replace(" ", "")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 130, words
+    assert "Traceback" not in words
+    assert list((place / "runs" / "sentiment" / "checkpoints").glob("step-*"))
+    assert _mlflow_run(place).info.status == "KILLED"
+
+    deepgen("run", "sentiment.yaml", *options)
+    assert _mlflow_run(place).info.status == "FINISHED"
+    folder = place / "runs" / "sentiment"
+    assert _scores(folder) == _scores(place / "whole")
+    assert _curve(events) == _curve(place / "whole" / "events.jsonl")
+
+
+def _curve(path: Path) -> dict[int, float]:
+    """Loss by step; each step was logged."""
+    progress = [event.progress for event in read_events(path) if event.WhichOneof("body") == "progress"]
+    return {one.step: one.values["loss"] for one in progress if "loss" in one.values}
+
+
+FAILING = """
+from dataclasses import dataclass
+import os
+from deepgen.kernel.registry import trainer
+from deepgen.plugins.trainers.common import Common
+
+@trainer("failing")
+@dataclass
+class Failing(Common):
+    \"\"\"Fails on one rank.\"\"\"
+    def step(self, run, micro_batches):
+        if run.engine.rank == 1:
+            raise ValueError("the disk of rank 1 is on fire")
+        return super().step(run, micro_batches)
+"""
+
+
+def test_a_rank_that_fails_is_named_once(place: Path, deepgen: Deepgen) -> None:
+    (place / "failing.py").write_text(FAILING)
+    done = deepgen(
+        "run", "sentiment.yaml", "--num_ranks", "2", "--plugin", "failing.py", "--trainer", "failing", exits=1
+    )
+    assert "Traceback" not in done.stderr
+    assert "rank 1 failed: ValueError: the disk of rank 1 is on fire" in done.stderr
+    run = _mlflow_run(place)
+    assert run.info.status == "FAILED"
+    assert "on fire" in run.data.tags["reason"]
+
+
+def test_a_bad_row_is_named_by_file_and_line(place: Path, deepgen: Deepgen) -> None:
+    with (place / "train.tsv").open("a") as file:
+        file.write("what a film\tgood\n")
+    done = deepgen("run", "sentiment.yaml", "--num_ranks", "2", "--tracking", "false", exits=2)
+    assert "train.tsv:204" in done.stderr
+    assert "'good'" in done.stderr
+    assert "Traceback" not in done.stderr
+    deepgen("run", "sentiment.yaml", "--bad_rows", "quarantine", "--max_steps", "1", "--tracking", "false")
+    rejects = (place / "runs" / "sentiment" / "rejects.tsv").read_text()
+    assert "204" in rejects
+    assert "good" in rejects
