@@ -129,7 +129,10 @@ class TrainBatches:
         """The rows of each step of an epoch, for all ranks together, longest first."""
         size, random = self.global_batch, np.random.default_rng([self.seed, epoch])
         rows = random.permutation(len(self.features))
-        pool = size * (self.settings.shuffle_num_batch if self.settings.group_by_length else 1)
+        # At least four pools, as in Transformers' group_by_length: in one, the same rows would meet in every epoch.
+        pool = size * max(1, min(self.settings.shuffle_num_batch, len(rows) // (4 * size)))
+        if not self.settings.group_by_length:
+            pool = size
         steps = []
         for begin in range(0, len(rows), pool):
             chosen = rows[begin : begin + pool]
