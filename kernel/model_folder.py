@@ -29,6 +29,8 @@ def save_model(scene: Scene, engine: Engine, pretrained: Pretrained, folder: Pat
         values = dict(scene.values)
         for name, value in scene.model.decided().items():
             values[name] = replace(values[name], value=value)
+        plugins = copy_plugins(scene, aside)
+        values["plugin"] = replace(values["plugin"], value=plugins)
         write_resolved(replace(scene, values=values), aside / SCENE_FILE)
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -37,6 +39,17 @@ def save_model(scene: Scene, engine: Engine, pretrained: Pretrained, folder: Pat
         aside.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
     engine.barrier()
+
+
+def copy_plugins(scene: Scene, folder: Path) -> tuple[str, ...]:
+    """Puts the scene's own plugin files into a model folder; gives their paths as the scene in it names them."""
+    names = []
+    for file in map(Path, scene.settings.plugin):
+        name = f"plugins/{file.name}" if f"plugins/{file.name}" not in names else f"plugins/{len(names)}_{file.name}"
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, folder / name)
+        names.append(name)
+    return tuple(names)
 
 
 def _name_dtype(config: Path) -> None:
