@@ -26,6 +26,7 @@ FREE_TO_CHANGE = (
     "num_ranks",
     "output_dir",
     "overwrite_output_dir",
+    "preprocessing_num_workers",
     "dataloader_num_workers",
 )
 """Settings that may differ when an unfinished run goes on."""
@@ -65,7 +66,7 @@ def choose(scene: Scene, output_dir: str | None, overwrite: bool) -> RunFolder:
 
 
 def _refusal(scene: Scene, path: Path, overwrite: bool) -> str:
-    """Why this run may not have the folder. Empty when it may: then it is locked, and cleared unless the run goes on."""
+    """Why this run may not have the folder. Empty when it may: it is locked then, and cleared unless the run goes on."""
     if not _lock(path):
         return f"a run is going on in {path}; wait for it, or choose another folder"
     if overwrite or not _worth_keeping(path):
