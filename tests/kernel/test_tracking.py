@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -139,6 +140,26 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run(store: tuple[Path, dict[st
     assert run.data.params["num_ranks"] == "2"
     assert run.data.tags["changed.num_ranks"] == "1"
     assert "reason" not in run.data.tags
+
+
+def test_the_page_opens_on_the_store(store: tuple[Path, dict[str, str]]) -> None:
+    from urllib.request import urlopen
+
+    place, _ = store
+    command = [sys.executable, "-m", "deepgen.controller.cli", "ui"]
+    page = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert page.stdout is not None
+    try:
+        address = page.stdout.readline().partition("/#/")[0]
+        assert page.stdout.readline() == f"shows the runs of {place / 'mlflow.db'}; Ctrl-C ends it\n"
+        run_id = _run(place, "succeeded").info.run_id
+        with urlopen(f"{address}/api/2.0/mlflow/runs/get?run_id={run_id}", timeout=60) as answer:
+            assert json.load(answer)["run"]["info"]["status"] == "FINISHED"
+        with urlopen(f"{address}/get-artifact?path=figures/roc.png&run_uuid={run_id}", timeout=60) as answer:
+            assert answer.read().startswith(b"\x89PNG")
+    finally:
+        page.send_signal(signal.SIGINT)
+    assert page.wait(30) == 0
 
 
 def test_tracking_off_starts_nothing(tmp_path: Path) -> None:
