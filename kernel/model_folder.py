@@ -1,4 +1,4 @@
-"""The model folder: a plain Hugging Face folder with the scene beside it, so that `predict --from` needs nothing else."""
+"""The model folder: a Hugging Face folder with the scene beside it, so that `predict --from` needs nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def save_model(scene: Scene, engine: Engine, pretrained: Pretrained, folder: Path) -> None:
-    """Writes weights in float32, config, tokenizer and scene aside, and renames them to `folder`; every rank calls it."""
+    """Writes float32 weights, config, tokenizer and scene aside and renames them to `folder`; every rank calls it."""
     state = engine.state_dict()
     if engine.rank == 0:
         aside = folder.with_name(f".{folder.name}.new")
@@ -43,7 +43,7 @@ def save_model(scene: Scene, engine: Engine, pretrained: Pretrained, folder: Pat
 
 def copy_plugins(scene: Scene, folder: Path) -> tuple[str, ...]:
     """Puts the scene's own plugin files into a model folder; gives their paths as the scene in it names them."""
-    names = []
+    names: list[str] = []
     for file in map(Path, scene.settings.plugin):
         name = f"plugins/{file.name}" if f"plugins/{file.name}" not in names else f"plugins/{len(names)}_{file.name}"
         (folder / name).parent.mkdir(exist_ok=True)
