@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import data
+from measure import tell
 
 from deepgen.kernel.features import prepare
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
@@ -58,7 +59,7 @@ def main() -> None:
     raw.enable_truncation(MOST)
     raw.no_padding()
     pairs = [tuple(line.split("\t")[:2]) for line in file.read_text(encoding="utf-8").split("\n") if line]
-    wall, cpu = [], []
+    wall, cpu, speeds = [], [], []
     print(
         f"{len(pairs)} text pairs of at most {MOST} tokens\n{'raw rows/s':>12} {'features':>10} {'ratio':>6} {'CPU':>6}"
     )
@@ -71,9 +72,11 @@ def main() -> None:
             c = clocks()
             wall.append((b[0] - a[0]) / (c[0] - b[0]))
             cpu.append((b[1] - a[1]) / (c[1] - b[1]))
-            rates = len(pairs) / (b[0] - a[0]), len(pairs) / (c[0] - b[0])
-            print(f"{rates[0]:12.0f} {rates[1]:10.0f} {wall[-1]:6.2f} {cpu[-1]:6.2f}", flush=True)
+            speeds.append((len(pairs) / (b[0] - a[0]), len(pairs) / (c[0] - b[0])))
+            print(f"{speeds[-1][0]:12.0f} {speeds[-1][1]:10.0f} {wall[-1]:6.2f} {cpu[-1]:6.2f}", flush=True)
         print(f"{'median':>23} {statistics.median(wall):6.2f} {statistics.median(cpu):6.2f}")
+        raw_rate, rate = (statistics.median(side) for side in zip(*speeds, strict=True))
+        tell(raw_rows_s=raw_rate, features_rows_s=rate, ratio=statistics.median(wall), ratio_cpu=statistics.median(cpu))
         large = Path(folder) / "large.tsv"
         large.write_text(file.read_text(encoding="utf-8") * 5, encoding="utf-8")
         for start in ("first", "second"):

@@ -1,0 +1,112 @@
+"""The limits: bare loops over the same engine, the same model and ready batches (features.py has the tokenizer).
+
+python benchmarks/bare.py train|predict|generate [--bf16] [--seed N]      # starts its two ranks itself
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from typing import Any
+
+from measure import HERE, run, tell, window
+
+from deepgen.kernel.batches import BatchSettings, EvalBatches, TrainBatches
+from deepgen.kernel.engine import Engine, EngineSettings
+from deepgen.kernel.features import Features, prepare
+from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
+from deepgen.kernel.scene import Scene, Split
+from deepgen.kernel.settings import load
+from deepgen.kernel.training import Optimization, seed_rank
+
+
+class Bare:
+    """One rank with the model, the features and the engine of a scene, as a run has them."""
+
+    def __init__(self, scene: Scene, seed: int) -> None:
+        self.scene, self.seed = scene, seed
+        self.engine = Engine.start(scene.read(EngineSettings))
+        # as a run chooses it, see kernel/phases.py
+        attention = "eager" if str(self.engine.dtype) == "torch.bfloat16" else None
+        self.pretrained = Pretrained(scene.read(PretrainedSettings), attention=attention)
+        self.settings = scene.read(BatchSettings)
+
+    def features(self, split: Split) -> Features:
+        """From the cache, where a run before this one has left them."""
+        engine = self.engine
+        return prepare(
+            self.scene,
+            split,
+            self.pretrained,
+            rank=engine.rank,
+            ranks=engine.ranks,
+            barrier=engine.barrier,
+        )
+
+    def train(self) -> None:
+        """Steps through one epoch; nothing but forward, backward and step."""
+        features, engine = self.features("train"), self.engine
+        batches = TrainBatches(
+            features, self.pretrained.padding, self.settings, ranks=engine.ranks, rank=engine.rank, seed=self.seed
+        )
+        ready = [steps[0] for steps in batches.epoch(0)]
+        seed_rank(self.seed)
+        module = self.scene.model.build(self.pretrained, features.labels)
+        per_device = self.settings.per_device_train_batch_size
+        engine.prepare(module, Optimization(), total_steps=len(ready), per_device=per_device, accumulation=1)
+        deepspeed: Any = engine._engine
+        module.train()
+        marks = []
+        for step, micro in enumerate(ready, 1):
+            deepspeed.backward(deepspeed(**micro.batch).loss)
+            deepspeed.step()
+            marks.append((time.time(), step))
+        if engine.rank == 0:
+            tell(train=window(marks, len(ready), batches.global_batch))
+
+    def predict(self, **generation: int) -> None:
+        """Answers for every row, in batches of like length; with settings of generation, by `generate`."""
+        import torch
+
+        features, engine = self.features("predict"), self.engine
+        ready = list(EvalBatches(features, self.pretrained.padding, self.settings, engine.ranks, engine.rank))
+        module: Any = self.scene.model.build(self.pretrained, None)
+        engine.place(module)
+        answers = []
+        engine.barrier()
+        begin = time.time()
+        with torch.no_grad():
+            for batch, _ in ready:
+                inputs = {name: value for name, value in batch.items() if name != "labels"}
+                answers.append(module.generate(**inputs, **generation) if generation else module(**inputs).logits)
+        engine.barrier()
+        if engine.rank == 0:
+            tell(predict=(begin, time.time(), len(features)), width=max(answer.shape[1] for answer in answers))
+
+
+def main() -> None:
+    """One measurement: a parent that starts the ranks, or a rank."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", choices=["train", "predict", "generate"])
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--seed", type=int, default=42)
+    given = parser.parse_args()
+    if "RANK" not in os.environ:
+        print(run([sys.executable, *sys.argv], ranks=2).said())
+        return
+    name = "generate" if given.task == "generate" else "classify"
+    scene = load(str(HERE / "scenes" / f"{name}.yaml"), ["--bf16", str(given.bf16).lower()])
+    bare = Bare(scene, given.seed)
+    if given.task == "train":
+        bare.train()
+    elif given.task == "predict":
+        bare.predict()
+    else:
+        bare.predict(num_beams=4, max_new_tokens=32)
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # process groups of libraries may hang at the end
