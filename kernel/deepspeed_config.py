@@ -45,7 +45,11 @@ def read_config(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
 def zero_stage(config: Mapping[str, Any], setting: int) -> int:
     """The ZeRO stage in force: that of the configuration where it has one, else the setting."""
     stage = _block(config, "zero_optimization").get("stage", "auto")
-    return setting if stage == "auto" else int(stage)
+    if stage == "auto":
+        return setting
+    if stage not in (0, 1, 2, 3):
+        raise SceneError(f"deepspeed: zero_optimization.stage is {stage}; it is 0, 1, 2 or 3")
+    return int(stage)
 
 
 def enabled(config: Mapping[str, Any], block: str, setting: Any) -> Any:
@@ -153,6 +157,8 @@ def training_config(
         # Sums over ranks in float32, so that they do not depend on the number of ranks more than rounding does.
         "communication_data_type": "fp32",
         "timers": {"throughput": {"enabled": False}},
+        # Torch's fused AdamW does for offloaded states too; DeepSpeed's own would have to be compiled first.
+        "zero_force_ds_cpu_optimizer": False,
     }
     if dtype == "bfloat16" and accumulation > 1 and stage > 0:
         ours["data_types"] = {"grad_accum_dtype": "fp32"}

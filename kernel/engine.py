@@ -42,9 +42,9 @@ class EngineSettings:
     fp16: bool = False
     """Compute in float16 with loss scaling; for GPUs without bfloat16."""
     offload_optimizer: Literal["none", "cpu", "nvme"] = "none"
-    """Keep optimizer states in the host's memory (zero_stage 1 to 3) or on NVMe (zero_stage 3); for GPUs."""
+    """Keep optimizer states, and update weights, in the host's memory (zero_stage 1 to 3) or on NVMe (zero_stage 3)."""
     offload_param: Literal["none", "cpu", "nvme"] = "none"
-    """Keep weights there too (zero_stage 3); for GPUs."""
+    """Keep weights there too (zero_stage 3); offloading frees a GPU's memory and gains nothing on a CPU."""
     nvme_path: Annotated[str | None, InputPath] = None
     """The folder on NVMe for offloading."""
     gradient_checkpointing: bool = False
@@ -120,10 +120,10 @@ class Engine(Ranks):
         self._check_config(deepspeed)
         groups = optimization.groups(module, new_parameters)
         own = "optimizer" in self.config, "scheduler" in self.config
-        optimizer = None if own[0] else self._optimizer(groups, optimization)
+        optimizer = None if own[0] else optimization.adamw(groups)
         if optimizer is not None and self.zero_stage == 0 and self.dtype.itemsize == 2:
             # DeepSpeed takes a step without gradients to set up its states, which would decay the weights and count.
-            optimizer.step = _rest
+            vars(optimizer)["step"] = _rest
 
         def schedule(inner: torch.optim.Optimizer) -> Any:
             vars(inner).pop("step", None)
@@ -137,8 +137,8 @@ class Engine(Ranks):
                 optimizer=optimizer,
                 lr_scheduler=None if own[1] else schedule,
             )
-        if optimizer is not None and optimizer.step is _rest:
-            del optimizer.step
+        if optimizer is not None and vars(optimizer).get("step") is _rest:
+            del vars(optimizer)["step"]
         self._module = module
         self._clips = self.zero_stage == 0 and self.dtype.itemsize == 4
 
@@ -242,14 +242,12 @@ class Engine(Ranks):
             deepspeed.DeepSpeedConfig(self.config)
         except (ValueError, AssertionError, deepspeed.DeepSpeedConfigError) as error:
             raise SceneError(f"deepspeed: {' '.join(str(error).split())}") from None
-
-    def _optimizer(self, groups: list[dict[str, Any]], optimization: Optimization) -> Any:
-        """AdamW: torch's, or DeepSpeed's for states that live in the host's memory."""
-        if self.config["zero_optimization"].get("offload_optimizer", {}).get("device", "none") == "none":
-            return optimization.adamw(groups)
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-        return DeepSpeedCPUAdam(groups, adamw_mode=True, **optimization.adam())
+        zero = self.config["zero_optimization"]
+        devices = {zero.get(part, {}).get("device") for part in ("offload_optimizer", "offload_param")}
+        if "nvme" in devices and not deepspeed.ops.__compatible_ops__.get("async_io"):
+            raise SceneError(
+                "nvme_path: offloading to NVMe needs libaio, with its headers; install it, or offload to cpu"
+            )
 
 
 def _rest(*args: Any, **kwargs: Any) -> None:

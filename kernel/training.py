@@ -120,15 +120,12 @@ class Optimization:
             grouped.setdefault((rate, self.weight_decay if decays else 0.0), []).append(parameter)
         return [{"params": part, "lr": rate, "weight_decay": decay} for (rate, decay), part in grouped.items()]
 
-    def adam(self) -> dict[str, Any]:
-        """Adam's numbers; the groups have their own decay."""
-        return {"lr": self.learning_rate, "betas": (self.adam_beta1, self.adam_beta2), "eps": self.adam_epsilon}
-
     def adamw(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Torch's AdamW in one kernel."""
         import torch
 
-        return torch.optim.AdamW(groups, fused=True, **self.adam())
+        betas = (self.adam_beta1, self.adam_beta2)
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=betas, eps=self.adam_epsilon, fused=True)
 
     def scheduler(self, optimizer: torch.optim.Optimizer, total_steps: int) -> Any:
         """Any schedule of Hugging Face by its name.
@@ -260,11 +257,12 @@ def checkpoint_gradients(module: torch.nn.Module) -> None:
     Raises:
         SceneError: the architecture cannot do it.
     """
-    enable = getattr(module, "gradient_checkpointing_enable", None)
+    enable = getattr(module, "activation_checkpointing_enable", None)
+    enable = enable or getattr(module, "gradient_checkpointing_enable", None)
     if enable is None:
         raise SceneError(f"gradient_checkpointing: {type(module).__name__} cannot do it; leave it off")
     try:
-        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable({"use_reentrant": False})
     except ValueError as error:
         raise SceneError(f"gradient_checkpointing: {error}") from None
 

@@ -216,11 +216,27 @@ def best(engine: Engine, folder: Path) -> dict[str, Any]:
     return {"evaluations": len(weights), "best": [ended == state for state in weights]}
 
 
+OWN: dict[str, Any] = {
+    "zero_optimization": {"stage": 2},
+    "optimizer": {"type": "AdamW", "params": {"lr": "auto", "weight_decay": "auto", "torch_adam": True}},
+}
+VARIANTS = {
+    "offload 1": EngineSettings(bf16=False, offload_optimizer="cpu"),
+    "offload 3": EngineSettings(bf16=False, zero_stage=3, offload_optimizer="cpu", offload_param="cpu"),
+    "gradient checkpointing": EngineSettings(bf16=False, gradient_checkpointing=True),
+    "own optimizer": EngineSettings(bf16=False, deepspeed=OWN),
+}
+"""Other ways to the same curve."""
+
+
 def main() -> None:
     out, stages = Path(sys.argv[1]), [int(stage) for stage in sys.argv[2].split(",")]
     folder = out.with_suffix("")
     engine = Engine.start(EngineSettings(bf16=False))
     found: dict[str, Any] = {}
+    for name, settings in VARIANTS.items() if engine.ranks == 1 else ():
+        engine.settings = settings
+        found[name] = train(engine, "classification", folder / name.replace(" ", "-"), 1)
     for stage in stages:
         engine.settings = EngineSettings(zero_stage=stage, bf16=False)  # type: ignore[arg-type]
         for task in ("classification", "regression", "seq2seq") if stage in (1, 3) else ("classification",):

@@ -69,6 +69,13 @@ def test_one_curve_however_the_batch_is_divided(
         assert difference([other["weights"]], [truth["weights"]]) < 1e-4
 
 
+@pytest.mark.parametrize("variant", ["offload 1", "offload 3", "gradient checkpointing", "own optimizer"])
+def test_other_ways_to_the_same_curve(found: dict[int, Found], variant: str) -> None:
+    truth = found[1]["classification 1 1"]
+    assert difference(found[1][variant]["curve"], truth["curve"]) < 1e-4
+    assert difference([found[1][variant]["weights"]], [truth["weights"]]) < 1e-4
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("stage", STAGES)
