@@ -18,6 +18,7 @@ import pytest
 
 from deepgen.kernel import registry
 from deepgen.kernel.check import check
+from deepgen.kernel.contracts import Predictions
 from deepgen.kernel.errors import PluginError
 from deepgen.kernel.options import options_of
 from deepgen.kernel.record import plain
@@ -186,6 +187,28 @@ def test_one_broken_plugin_breaks_only_its_users(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match=r"ZeroDivisionError"):
         registry.load_file(str(broken))
     assert registry.find("metric", "acc")
+
+
+def test_the_plugin_of_the_readme_runs(tmp_path: Path) -> None:
+    import numpy as np
+
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    (tmp_path / "within.py").write_text(code.group(1))
+    (tmp_path / "rows.tsv").write_text("a tweet\t0.5\n")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "scene.yaml").write_text(
+        "task: seq2label\nmodel: model\ntrain_dir: rows.tsv\neval_dir: rows.tsv\ntrain_header: text,labels\n"
+        "train_model_header: cls_tokenize:text:tokens,convert2float:labels\nplugin: within.py\n"
+        "eval_metrics: pearson,within\ntolerance: 1\n"
+    )
+    scene = load(str(tmp_path / "scene.yaml"), [])
+    check(scene)
+    metric = scene.metrics[1][0]
+    scores, labels = np.array([[0.0], [2.0]], np.float32), np.array([0.5, 0.5], np.float32)
+    state = metric.update(Predictions(np.arange(2), "regression", scores=scores, labels=labels))
+    assert metric.compute(metric.merge([state])) == {"within": 0.5}
 
 
 if __name__ == "__main__":
