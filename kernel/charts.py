@@ -127,8 +127,9 @@ def calibration(shares: np.ndarray, truth: np.ndarray) -> Figure:
     said = np.bincount(bins, shares, 10)[filled] / counts[filled]
     found = np.bincount(bins, truth.astype(float), 10)[filled] / counts[filled]
     error = float(np.sum(counts[filled] * abs(said - found)) / counts.sum())
-    # Standard error of a share: how far a point may lie off the diagonal by chance.
-    spread = np.sqrt(np.maximum(found * (1 - found), 1e-12) / counts[filled])
+    # Standard error: how far a point may lie off by chance; one row more on either side, so that 0 of 2 is not certain.
+    smooth = (found * counts[filled] + 1) / (counts[filled] + 2)
+    spread = np.sqrt(smooth * (1 - smooth) / (counts[filled] + 2))
     figure, (axis, below) = canvas((5.4, 5.4), 2, 1, sharex=True, height_ratios=(4, 1))
     axis.plot([0, 1], [0, 1], "--", color=PALE, linewidth=1.2)
     axis.errorbar(said, found, yerr=spread, fmt="o-", color=COLOURS[0], markersize=5, elinewidth=1, capsize=2)

@@ -100,7 +100,7 @@ class Progress:
             if stage.name in ("features", "train", "predict"):
                 speed = f"{count(stage.last.rows_per_second)} rows/s" if stage.seconds > 0.1 else ""
                 time_taken = f"{stage.amount(stage.done)} in {clock(stage.seconds)}"
-                self._line(stage.name, "  ".join(filter(None, [stage.detail, time_taken, speed])))
+                self._line(stage.name, "  ".join(filter(None, [self._short(stage.detail), time_taken, speed])))
 
     def _scored(self, event: Event.Scored) -> None:
         self._scores.append(event)
