@@ -108,7 +108,8 @@ def run(scene: Scene, terminal: Terminal) -> None:
     finally:
         events.finished(state, message, seconds=time.monotonic() - begin)
         if tracker is not None:
-            progress.recorded(tracker.finish())
+            # the recorder goes on by itself; after a failure nobody should wait long for it
+            progress.recorded(tracker.finish(60 if state == "succeeded" else 10))
 
 
 def _folder(scene: Scene, engine: Engine) -> RunFolder:

@@ -27,8 +27,11 @@ def _mlflow_run(place: Path) -> Any:
     """The run as MLflow has it, once it is over; on a crowded machine the recorder may still be at work."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{place}/mlflow.db")
+    store = place / "mlflow.db"
     until = time.monotonic() + 180
+    while not store.exists() and time.monotonic() < until:
+        time.sleep(0.5)
+    client = MlflowClient(f"sqlite:///{store}")
     while time.monotonic() < until:
         runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
         if runs and runs[0].info.status != "RUNNING":
