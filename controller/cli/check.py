@@ -1,11 +1,14 @@
-"""`deepgen check SCENE [--rows N] [--name value …]`: each setting and where it came from; refuses what cannot run."""
+"""`deepgen check SCENE [--rows N] [--json] [--name value …]`: each setting and where it came from; refuses what cannot run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from google.protobuf.json_format import MessageToJson
+
 from ...kernel.check import Findings, examine, first_rows
 from ...kernel.contracts import Field
+from ...kernel.descriptors import describe_scene
 from ...kernel.errors import UserError
 from ...kernel.record import text_of
 from ...kernel.scene import Scene
@@ -21,9 +24,10 @@ COUNTED = 64 << 20
 def help_text(arguments: Sequence[str]) -> str:
     """What `deepgen check --help` prints."""
     return (
-        "usage: deepgen check SCENE [--rows N] [--name value …]\n\n"
+        "usage: deepgen check SCENE [--rows N] [--json] [--name value …]\n\n"
         "Prints every setting with its value and where that was given, and what the run would do.\n"
         "--rows N also reads the first N rows of each file through the processors that need no tokenizer.\n"
+        "--json prints the resolved scene as the message deepgen.v1.Scene instead.\n"
         "A scene that cannot run is refused with one line and exit code 2. Nothing is trained or downloaded."
     )
 
@@ -32,7 +36,12 @@ def main(arguments: Sequence[str]) -> int:
     """Prints the settings, then what the run would do."""
     reference, tokens = split(arguments)
     rows = _take_rows(tokens)
-    scene = load(reference, tokens)
+    as_json = "--json" in tokens
+    scene = load(reference, [token for token in tokens if token != "--json"])
+    if as_json:
+        examine(scene)
+        print(MessageToJson(describe_scene(scene), preserving_proto_field_name=True))
+        return 0
     print(table(scene))
     found = examine(scene)
     print("\n" + "\n".join(_outlook(scene, found)))

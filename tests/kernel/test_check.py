@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,18 @@ def test_values_and_their_origins_are_shown(capsys: pytest.CaptureFixture[str]) 
     assert ["group_by_length", "false", "command", "line"] in lines
     assert ["zero_stage", "1", "default"] in lines
     assert "task: seq2label learns single_label_classification: labels are whole numbers\n" in shown
+
+
+def test_the_resolved_scene_as_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    write(Broken("", "", ""))
+    assert main(["check", "scene.yaml", "--json", "--seed", "7"]) == 0
+    settings = {setting["name"]: setting for setting in json.loads(capsys.readouterr().out)["settings"]}
+    assert settings["seed"] == {
+        "name": "seed",
+        "value": "7",
+        "origin": {"kind": "COMMAND_LINE"},
+        "declared_by": "kernel",
+    }
 
 
 def test_the_first_rows_show_a_bad_one(capsys: pytest.CaptureFixture[str]) -> None:
