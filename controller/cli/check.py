@@ -1,4 +1,4 @@
-"""`deepgen check SCENE [--rows N] [--json] [--name value …]`: each setting and where it came from; refuses what cannot run."""
+"""`deepgen check SCENE`: each setting and where it came from, and what the run would do; refuses what cannot run."""
 
 from __future__ import annotations
 
