@@ -165,6 +165,8 @@ class Position:
     """Evaluations since the best one."""
     scores: dict[str, float] = field(default_factory=dict)
     """Of the model that training would end with now: the best one, or the last."""
+    owes_evaluation: bool = False
+    """An evaluation was due when somebody asked for an end; it is made up for on resume."""
     loss_sum: float | torch.Tensor = 0.0
     """Losses since the last point of the learning curve, and the number of steps they come from."""
     loss_steps: int = 0

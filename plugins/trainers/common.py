@@ -196,14 +196,19 @@ class _Loop:
         """Steps to the end, or until a rank was asked to stop."""
         self.run.events.stage("train", total=self.total, unit="steps")
         self.run.engine.module.train()
+        if self.at.owes_evaluation:
+            self.at.owes_evaluation = False
+            if self._evaluate() and self.trainer.load_best_model_at_end:
+                self._save()
         with contextlib.closing(self._steps(data)) as steps:
             while not self.ended:
                 micro_batches, last = next(steps)
                 result = self.trainer.step(self.run, micro_batches)
                 self.at.advance(last)
                 self._log(result)
-                gain = self._is_due(self.trainer.eval_strategy, self.trainer.eval_steps, last) and self._evaluate()
-                keep = gain and self.trainer.load_best_model_at_end
+                evaluates = self._is_due(self.trainer.eval_strategy, self.trainer.eval_steps, last)
+                self.at.owes_evaluation = evaluates and result.stop  # who asks for an end does not want to wait
+                keep = evaluates and not result.stop and self._evaluate() and self.trainer.load_best_model_at_end
                 if keep or result.stop or self._is_due(self.trainer.save_strategy, self.trainer.save_steps, last):
                     self._save()
                 if result.stop:
@@ -248,7 +253,7 @@ class _Loop:
             at.best, at.best_step, at.without_gain = scores[run.score], at.step, 0
         else:
             at.without_gain += 1
-        if gain or not self.trainer.load_best_model_at_end:
+        if gain or at.best is None or not self.trainer.load_best_model_at_end:
             at.scores = dict(scores)
         seconds = time.monotonic() - begin
         self.aside += seconds

@@ -138,6 +138,12 @@ def curve(folder: Path) -> list[list[float]]:
     return [[event.step, *(event.values[name] for name in names)] for event in events if event.values]
 
 
+def scored(folder: Path) -> list[list[float]]:
+    """Step, score and whether it was the best so far, of each evaluation in a run folder."""
+    events = [event.scored for event in read_events(folder / "events.jsonl") if event.HasField("scored")]
+    return [[event.step, event.scores["eval_acc"], event.best] for event in events]
+
+
 def digest(state: Mapping[str, torch.Tensor]) -> list[float]:
     """One number for each weight, without the biases of attention keys: their gradient is 0, so Adam makes noise."""
     return [
@@ -186,13 +192,14 @@ def resume(engine: Engine, folder: Path) -> dict[str, Any]:
     again = new_run(engine, "classification", folder / "broken", dropout=0.3)
     evaluate = again.evaluate
     assert evaluate is not None
-    evaluate(), evaluate()  # those of steps 2 and 4
+    evaluate()  # that of step 2; the one of step 4 is still due
     Common(**options).train(again)
     return {
         "message": message,
         "whole": curve(folder / "whole"),
         "stopped": stopped,
         "broken": curve(folder / "broken"),
+        "scored": [scored(folder / "whole"), scored(folder / "broken")],
         "same_weights": digest(engine.state_dict()) == weights,
         "left": sorted(path.name for path in (folder / "whole" / "checkpoints").iterdir()),
     }

@@ -27,7 +27,13 @@ def start(out: Path, ranks: int) -> list[subprocess.Popen[str]]:
     return [
         subprocess.Popen(
             command,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(ranks), **place},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "TRANSFORMERS_VERBOSITY": "error",
+                "WORLD_SIZE": str(ranks),
+                **place,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -94,6 +100,8 @@ def test_resume_goes_on_bit_for_bit(found: dict[int, Found], kind: str) -> None:
     assert "/broken/checkpoints/step-4" in result["message"]
     assert len(result["stopped"]) == 4, "one rank was asked to stop, and all stopped at the same step"
     assert result["broken"] == result["whole"]
+    assert result["scored"][0] == result["scored"][1]
+    assert [step for step, *_ in result["scored"][0]] == [2, 4, 6, 8]
     assert result["same_weights"]
     assert result["left"] == ["step-6", "step-8"], "the best and the newest"
 
