@@ -224,8 +224,8 @@ class Engine(Ranks):
             with zero.GatheredParameters([parameter]):
                 return parameter.detach().clone()
         if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
-            full: torch.Tensor = utils.safe_get_full_fp32_param(parameter)
-            return full
+            full = utils.safe_get_full_fp32_param(parameter)
+            return parameter if full is None else full
         return self._masters().get(parameter, parameter)
 
     def _masters(self) -> dict[torch.nn.Parameter, torch.Tensor]:
