@@ -66,7 +66,7 @@ def choose(scene: Scene, output_dir: str | None, overwrite: bool) -> RunFolder:
 
 
 def _refusal(scene: Scene, path: Path, overwrite: bool) -> str:
-    """Why this run may not have the folder. Empty when it may: it is locked then, and cleared unless the run goes on."""
+    """Why this run may not have the folder. Empty when it may: then it is locked, and cleared unless it resumes."""
     if not _lock(path):
         return f"a run is going on in {path}; wait for it, or choose another folder"
     if overwrite or not _worth_keeping(path):

@@ -76,7 +76,7 @@ def test_two_ranks_leave_a_whole_run_folder(place: Path, deepgen: Deepgen) -> No
 
     from transformers import pipeline
 
-    classify = pipeline("text-classification", str(folder / "model"), top_k=None)
+    classify: Any = pipeline("text-classification", str(folder / "model"), top_k=None)
     text = rows[0].split("\t")[0]
     best = {answer["label"]: answer["score"] for answer in classify([text])[0]}
     scores = [float(number) for number in result[0].split("\t")[1].split(",")]
@@ -110,8 +110,8 @@ def test_more_ranks_than_rows_and_no_rows_at_all(place: Path, deepgen: Deepgen) 
     deepgen("run", "sentiment.yaml", "--max_steps", "1", "--tracking", "false", "--do_predict", "false")
     model = str(place / "runs" / "sentiment" / "model")
     (place / "two.tsv").write_text("good\nbad\n")
-    (place / "none.tsv").touch()
-    for name, rows in (("two", 2), ("none", 0)):
+    (place / "zero.tsv").touch()
+    for name, rows in (("two", 2), ("zero", 0)):
         deepgen(
             *("predict", "--from", model, "--predict_dir", f"{name}.tsv", "--predict_header", "text"),
             *("--num_ranks", "3", "--output_dir", name),
