@@ -50,8 +50,8 @@ def read(file: str, columns: list[str]) -> Dataset:
     )
 
 
-def arguments(given: argparse.Namespace, kind: type, **more: Any) -> Any:
-    """Training arguments that both tasks share."""
+def arguments(given: argparse.Namespace, kind: type, training: bool = True, **more: Any) -> Any:
+    """Training arguments that both tasks share. The Trainer refuses to predict alone with DeepSpeed at ZeRO 0 to 2."""
     config: dict[str, Any] = {
         "zero_optimization": {"stage": given.zero_stage},
         "train_batch_size": "auto",
@@ -62,7 +62,7 @@ def arguments(given: argparse.Namespace, kind: type, **more: Any) -> Any:
     }
     return kind(
         output_dir=str(WORK / "peer"),
-        deepspeed=config,
+        deepspeed=config if training else None,
         bf16=given.bf16,
         per_device_train_batch_size=16,
         per_device_eval_batch_size=32,
@@ -121,7 +121,7 @@ def classify(given: argparse.Namespace) -> None:
 
 def generate(given: argparse.Namespace) -> None:
     """Predicts by beam search with the model as it is."""
-    settings = arguments(given, Seq2SeqTrainingArguments, predict_with_generate=True)
+    settings = arguments(given, Seq2SeqTrainingArguments, False, predict_with_generate=True)
     set_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(WORK / "bart")
     model = AutoModelForSeq2SeqLM.from_pretrained(WORK / "bart")
