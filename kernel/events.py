@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -59,7 +59,6 @@ class EventStream:
         output_dir: str | Path,
         resumed_step: int = 0,
         parameters: Mapping[str, object] | None = None,
-        data_sets: Sequence[Event.DataSet] = (),
     ) -> None:
         """An attempt begins; `parameters` is every setting with its value."""
         body = Event.Started(
@@ -71,9 +70,13 @@ class EventStream:
             resumed_step=resumed_step,
             output_dir=_text(output_dir),
             parameters={name: _text(value) for name, value in (parameters or {}).items()},
-            data_sets=data_sets,
         )
         self._send(Event(started=body))
+
+    def data_set(self, split: str, *, path: str | Path, rows: int, digest: str = "", bad_rows: int = 0) -> None:
+        """The rows of a split are known; `digest` is that of their features."""
+        body = Event.DataSet(split=split, path=_text(path), rows=rows, digest=digest, bad_rows=bad_rows)
+        self._send(Event(data_set=body))
 
     def stage(self, name: str, *, total: int = 0, unit: str = "", detail: object = "") -> None:
         """A part of the run begins: features, model, train, eval, predict or save. `total` is 0 when unknown."""

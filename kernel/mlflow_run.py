@@ -91,6 +91,8 @@ class MlflowRun:
                 metrics.extend(self._metrics(event))
                 if event.HasField("started"):
                     self._start(event.started)
+                elif event.HasField("data_set"):
+                    self._data_set(event.data_set)
         for begin in range(0, len(metrics), _METRICS_A_BATCH):
             self._client.log_batch(self._run_id, metrics=metrics[begin : begin + _METRICS_A_BATCH])
         self._sequence = max(self._sequence, events[-1].sequence)
@@ -123,8 +125,8 @@ class MlflowRun:
             self._client.set_terminated(self._run_id, status, ended_at)
 
     def _start(self, event: Event.Started) -> None:
-        """Parameters, tags and data sets of an attempt."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+        """Parameters and tags of an attempt."""
+        from mlflow.entities import Param, RunTag
 
         tags = {"ranks": event.ranks, "device": event.device, "dtype": event.dtype, "zero_stage": event.zero_stage}
         if event.resumed_step:
@@ -139,23 +141,21 @@ class MlflowRun:
             self._client.log_batch(self._run_id, params=parameters[begin : begin + _PARAMETERS_A_BATCH])
         shown = [RunTag(allowed(name), str(value)[:_LONGEST_TAG]) for name, value in tags.items()]
         self._client.log_batch(self._run_id, tags=shown)
-        inputs = [
-            DatasetInput(
-                Dataset(
-                    name=Path(data.path).name[:500] or data.split,
-                    digest=data.digest[:36] or "unknown",
-                    source_type="local",
-                    source=json.dumps({"uri": data.path}),
-                    profile=json.dumps({"num_rows": data.rows, "bad_rows": data.bad_rows}),
-                ),
-                [InputTag("mlflow.data.context", data.split)],
-            )
-            for data in event.data_sets
-        ]
-        if inputs:
-            self._client.log_inputs(self._run_id, datasets=inputs)
         with _reported("scene.yaml is not in MLflow"):
             self._client.log_artifact(self._run_id, str(self._folder / "scene.yaml"))
+
+    def _data_set(self, data: Event.DataSet) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        entity = Dataset(
+            name=Path(data.path).name[:500] or data.split,
+            digest=data.digest[:36] or "unknown",
+            source_type="local",
+            source=json.dumps({"uri": data.path}),
+            profile=json.dumps({"num_rows": data.rows, "bad_rows": data.bad_rows}),
+        )
+        tag = InputTag("mlflow.data.context", data.split)
+        self._client.log_inputs(self._run_id, datasets=[DatasetInput(entity, [tag])])
 
     def _remember(self, event: Event) -> None:
         """What is needed at the end, also of earlier attempts."""

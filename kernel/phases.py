@@ -60,9 +60,9 @@ class Phases:
         """
         _seed(self.settings.seed)
         wanted = splits(self.scene)
+        self._tell()
         for split in wanted:
             self.data[split] = self._prepare(split)
-        self._tell()
         self._leave_if_asked()
         self.events.stage("model", detail=self.scene.values["model"].value or "")
         _seed(self.settings.seed)
@@ -115,9 +115,7 @@ class Phases:
         return Evaluator(self.engine, self.scene.model, self.problem, names, self.events, self._reference())
 
     def _tell(self) -> None:
-        """The attempt begins: what it runs on, with which settings and data."""
-        from deepgen.v1.event_pb2 import Event
-
+        """The attempt begins: what it runs on, with which settings."""
         parameters = {name: value.value for name, value in self.scene.values.items()}
         newest = self.checkpoints.newest() if self.folder.resumes else None
         self.events.started(
@@ -129,16 +127,6 @@ class Phases:
             output_dir=self.folder.path,
             resumed_step=newest.step if newest else 0,
             parameters={name: value for name, value in parameters.items() if value not in (None, (), "")},
-            data_sets=[
-                Event.DataSet(
-                    split=split,
-                    path=str(self.scene.values[f"{split}_dir"].value),
-                    rows=len(made),
-                    digest=made.digest,
-                    bad_rows=made.bad_rows,
-                )
-                for split, made in self.data.items()
-            ],
         )
         for note in [*self.scene.notes, *([self.folder.note] if self.folder.note else [])]:
             self.events.notice(note)
@@ -164,6 +152,8 @@ class Phases:
             notice=self.events.notice,
             progress=self.events.counter("features"),
         )
+        path = str(self.scene.values[f"{split}_dir"].value)
+        self.events.data_set(split, path=path, rows=len(made), digest=made.digest, bad_rows=made.bad_rows)
         for name, share in made.truncated.items():
             if share > 0:
                 self.events.notice(f"{split}: {share:.1%} of the rows are cut at the length limit ({name})")

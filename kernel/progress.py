@@ -46,6 +46,8 @@ class Progress:
         match event.WhichOneof("body"):
             case "started":
                 self._started(event.started)
+            case "data_set":
+                self._data_set(event.data_set)
             case "stage":
                 self._stage(event.stage)
             case "progress":
@@ -73,12 +75,11 @@ class Progress:
         about += [event.device, event.dtype, f"ZeRO {event.zero_stage}" if event.zero_stage else ""]
         about += [f"goes on from step {event.resumed_step:,}" if event.resumed_step else ""]
         self._line("DeepGen", self._paint(event.scene, _BOLD) + "  " + ", ".join(filter(None, about)))
-        width = max((len(f"{data.rows:,} rows") for data in event.data_sets), default=0)
-        for data in event.data_sets:
-            rows = f"{f'{data.rows:,} rows' if data.rows else '':>{width}}"
-            bad = f"  {data.bad_rows:,} bad rows left out" if data.bad_rows else ""
-            self._line(f"  {data.split}", f"{rows}  {self._paint(data.path, _DIM)}{bad}")
         self._line("  output", self._paint(event.output_dir, _DIM))
+
+    def _data_set(self, data: Event.DataSet) -> None:
+        bad = f"  {data.bad_rows:,} bad rows left out" if data.bad_rows else ""
+        self._line(f"  {data.split}", f"{data.rows:>9,} rows  {self._paint(self._short(data.path), _DIM)}{bad}")
 
     def _stage(self, event: Event.Stage) -> None:
         stage = self._stages[event.name] = Stage(event.name, event.total, event.unit, event.detail)

@@ -23,8 +23,8 @@ def _all_kinds(events: EventStream, folder: Path) -> None:
         output_dir=folder,
         resumed_step=30,
         parameters={"learning_rate": 2e-5, "eval_metrics": ("auc", "acc")},
-        data_sets=[Event.DataSet(split="train", path="train.tsv", rows=800, digest="abc", bad_rows=1)],
     )
+    events.data_set("train", path="train.tsv", rows=800, digest="abc", bad_rows=1)
     events.stage("features", total=800, unit="rows", detail="train")
     events.progress("features", 400, 800, rows_per_second=1000, seconds_left=0.4)
     events.scored("eval", {"eval_auc": 0.95, "eval_loss": math.nan}, step=10, epoch=0.5, best=True, seconds=1.5)
@@ -42,18 +42,18 @@ def test_every_kind_is_written_as_one_json_line_and_read_back(tmp_path: Path) ->
     events.close()
 
     lines = (tmp_path / FILE).read_text().splitlines()
-    assert [json.loads(line)["sequence"] for line in lines] == [str(n) for n in range(1, 9)]
+    assert [json.loads(line)["sequence"] for line in lines] == [str(n) for n in range(1, 10)]
     read = list(read_events(tmp_path / FILE))
     assert [str(event) for event in read] == [str(event) for event in seen]
     assert [event.WhichOneof("body") for event in read] == [
-        *("started", "stage", "progress", "scored", "saved", "notice", "predicted", "finished")
+        *("started", "data_set", "stage", "progress", "scored", "saved", "notice", "predicted", "finished")
     ]
     assert read[0].started.parameters["eval_metrics"] == "('auc', 'acc')"
-    assert read[0].started.data_sets[0].rows == 800
-    assert math.isnan(read[3].scored.scores["eval_loss"])
-    assert read[4].saved.what == Event.Saved.CHECKPOINT
-    assert read[5].notice.text == "two words\nand a line"
-    assert read[7].finished.state == Event.Finished.SUCCEEDED
+    assert read[1].data_set.rows == 800
+    assert math.isnan(read[4].scored.scores["eval_loss"])
+    assert read[5].saved.what == Event.Saved.CHECKPOINT
+    assert read[6].notice.text == "two words\nand a line"
+    assert read[8].finished.state == Event.Finished.SUCCEEDED
 
 
 def test_each_line_is_on_disk_when_the_call_returns(tmp_path: Path) -> None:

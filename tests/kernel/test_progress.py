@@ -15,7 +15,6 @@ import pytest
 
 from deepgen.kernel.events import EventStream
 from deepgen.kernel.progress import Progress
-from deepgen.v1.event_pb2 import Event
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +30,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def _run(events: EventStream, advance: Callable[[float], None]) -> None:
-    events.stage("features", detail="train")
-    advance(2)
-    events.progress("features", 20000, 20000, rows_per_second=10000)
     events.started(
         scene="sentiment",
         ranks=2,
@@ -42,11 +38,12 @@ def _run(events: EventStream, advance: Callable[[float], None]) -> None:
         zero_stage=1,
         output_dir="runs/sentiment",
         parameters={"task": "seq2label"},
-        data_sets=[
-            Event.DataSet(split="train", path="data/train.tsv", rows=20000),
-            Event.DataSet(split="eval", path="data/dev.tsv", rows=2000, bad_rows=3),
-        ],
     )
+    events.stage("features", detail="train")
+    advance(2)
+    events.progress("features", 20000, 20000, rows_per_second=10000)
+    events.data_set("train", path="data/train.tsv", rows=20000)
+    events.data_set("eval", path="data/dev.tsv", rows=2000, bad_rows=3)
     events.notice("labels are whole numbers from 0 to 1: single-label classification")
     events.stage("train", total=40, unit="steps")
     for step in range(1, 41):
@@ -77,12 +74,12 @@ def test_plain_lines_in_a_file(tmp_path: Path, clock: Callable[[float], None]) -
     shown.recorded("run 'sentiment' in mlflow.db; `deepgen ui` shows it")
     lines = file.getvalue().splitlines()
     assert lines[:12] == [
+        "DeepGen   sentiment  seq2label, 2 ranks, cpu, bfloat16, ZeRO 1",
+        "  output  runs/sentiment",
         "features  train",
         "features  train  20,000 rows in 2.0 s  10.0k rows/s",
-        "DeepGen   sentiment  seq2label, 2 ranks, cpu, bfloat16, ZeRO 1",
-        "  train   20,000 rows  data/train.tsv",
-        "  eval     2,000 rows  data/dev.tsv  3 bad rows left out",
-        "  output  runs/sentiment",
+        "  train      20,000 rows  data/train.tsv",
+        "  eval        2,000 rows  data/dev.tsv  3 bad rows left out",
         "note      labels are whole numbers from 0 to 1: single-label classification",
         "train     40 steps",
         "train     10%  4/40  epoch 0.20  loss 0.2500  lr 1.8e-05  251 rows/s  12.1k tokens/s  0:54 left",

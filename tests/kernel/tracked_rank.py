@@ -16,7 +16,6 @@ import numpy as np
 
 from deepgen.kernel import figures, tracking
 from deepgen.kernel.events import EventStream
-from deepgen.v1.event_pb2 import Event
 
 
 def main(folder: Path, end: str, address: str) -> None:
@@ -38,8 +37,8 @@ def main(folder: Path, end: str, address: str) -> None:
         output_dir=folder,
         resumed_step=first,
         parameters={**{f"setting_{n}": n for n in range(120)}, "num_ranks": 2 if first == 0 else 1, "long": "x" * 9000},
-        data_sets=[Event.DataSet(split="train", path="data/train.tsv", rows=800, digest="d" * 40, bad_rows=1)],
     )
+    events.data_set("train", path="data/train.tsv", rows=800, digest="d" * 40, bad_rows=1)
     for step in range(first + 1, first + 11):
         values = {"loss": 1 / step, "learning_rate": 1e-4}
         events.progress("train", step, first + 10, step=step, rows_per_second=50, tokens_per_second=900, values=values)
