@@ -52,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     command += ["--host", host, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level=warning"]
     if store.startswith("sqlite:"):
         command += ["--default-artifact-root", (file.parent / "mlartifacts").as_uri()]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs in its background with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         return _serve(command, host, port, store)
     except KeyboardInterrupt:

@@ -159,7 +159,7 @@ def test_the_page_opens_on_the_store(store: tuple[Path, dict[str, str]]) -> None
             assert answer.read().startswith(b"\x89PNG")
     finally:
         page.send_signal(signal.SIGINT)
-    assert page.wait(30) == 0
+    assert page.wait(120) == 0
 
 
 def test_tracking_off_starts_nothing(tmp_path: Path) -> None:
