@@ -171,9 +171,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_run_goes_on(place: Path, deepgen: De
         command, cwd=place, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     events = place / "runs" / "sentiment" / "events.jsonl"
-    until = time.monotonic() + 120
-    while time.monotonic() < until and not (events.exists() and '"step":"5"' in events.read_text().replace(" ", "")):
-        time.sleep(0.02)
+    _wait_for_step(events, 5)
     process.send_signal(signal.SIGINT)
     _, words = process.communicate(timeout=120)
     assert process.returncode == 130, words
@@ -186,6 +184,33 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_run_goes_on(place: Path, deepgen: De
     folder = place / "runs" / "sentiment"
     assert _scores(folder) == _scores(place / "whole")
     assert _curve(events) == _curve(place / "whole" / "events.jsonl")
+
+
+def test_ctrl_c_twice_ends_at_once(place: Path) -> None:
+    command = [sys.executable, "-m", "deepgen.controller.cli", "run", "sentiment.yaml", "--num_ranks", "2"]
+    process = subprocess.Popen(
+        [*command, "--num_train_epochs", "1000", "--logging_steps", "1"],
+        cwd=place,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    _wait_for_step(place / "runs" / "sentiment" / "events.jsonl", 2)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 130, words
+    assert "Traceback" not in words
+    assert _mlflow_run(place).info.status == "KILLED"
+
+
+def _wait_for_step(events: Path, step: int) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        if events.exists() and f'"step": "{step}"' in events.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"step {step} was not reached")
 
 
 def _curve(path: Path) -> dict[int, float]:
