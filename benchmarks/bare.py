@@ -9,11 +9,15 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from measure import HERE, run, tell, window
+import numpy as np
+from measure import HERE, WARM_UP, run, tell
 
-from deepgen.kernel.batches import BatchSettings, EvalBatches, TrainBatches
+from deepgen.kernel.batches import BatchSettings, EvalBatches, MicroBatch, TrainBatches
 from deepgen.kernel.engine import Engine, EngineSettings
 from deepgen.kernel.features import Features, prepare
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
@@ -29,8 +33,9 @@ class Bare:
         self.scene, self.seed = scene, seed
         self.engine = Engine.start(scene.read(EngineSettings))
         # as a run chooses it, see kernel/phases.py
-        attention = "eager" if str(self.engine.dtype) == "torch.bfloat16" else None
-        self.pretrained = Pretrained(scene.read(PretrainedSettings), attention=attention)
+        bf16 = str(self.engine.dtype) == "torch.bfloat16"
+        self.pretrained = Pretrained(scene.read(PretrainedSettings), attention="eager" if bf16 else None)
+        self.padding = replace(self.pretrained.padding, multiple=4 if bf16 else 1, longest=self.pretrained.positions)
         self.settings = scene.read(BatchSettings)
 
     def features(self, split: Split) -> Features:
@@ -46,32 +51,44 @@ class Bare:
         )
 
     def train(self) -> None:
-        """Steps through one epoch; nothing but forward, backward and step."""
-        features, engine = self.features("train"), self.engine
+        """Steps by turns: forward, backward and step on a ready batch, and ours, which also makes its batch."""
+        features, engine, model = self.features("train"), self.engine, self.scene.model
         batches = TrainBatches(
-            features, self.pretrained.padding, self.settings, ranks=engine.ranks, rank=engine.rank, seed=self.seed
+            features, self.padding, self.settings, ranks=engine.ranks, rank=engine.rank, seed=self.seed
         )
-        ready = [steps[0] for steps in batches.epoch(0)]
+        order = batches.order(0)
         seed_rank(self.seed)
-        module = self.scene.model.build(self.pretrained, features.labels)
+        module = model.build(self.pretrained, features.labels)
         per_device = self.settings.per_device_train_batch_size
-        engine.prepare(module, Optimization(), total_steps=len(ready), per_device=per_device, accumulation=1)
+        engine.prepare(module, Optimization(), total_steps=2 * len(order), per_device=per_device, accumulation=1)
         deepspeed: Any = engine._engine
         module.train()
-        marks = []
-        for step, micro in enumerate(ready, 1):
+
+        def bare(micro: MicroBatch) -> None:
             deepspeed.backward(deepspeed(**micro.batch).loss)
             deepspeed.step()
-            marks.append((time.time(), step))
+
+        def ours(rows: np.ndarray) -> None:
+            engine.train_step(batches._micro_batches(rows), model.loss, model.count)
+
+        spent: list[list[tuple[float, float]]] = []
+        for step, rows in enumerate(order):
+            (ready,) = batches._micro_batches(rows)
+            turns: list[Callable[[], None]] = [partial(bare, ready), partial(ours, rows)]
+            taken = [measured(turn) for turn in (turns if step % 2 else turns[::-1])]
+            spent.append(taken if step % 2 else taken[::-1])
+        counted = np.array(spent[int(WARM_UP * len(spent)) :])  # [steps, (bare, ours), (clock, CPU)]
         if engine.rank == 0:
-            tell(train=window(marks, len(ready), batches.global_batch))
+            ratio, ratio_cpu = np.median(counted[:, 0] / counted[:, 1], axis=0)
+            bare_speed, speed = batches.global_batch / counted[:, :, 0].mean(axis=0)
+            tell(train_rows_s=bare_speed, own_rows_s=speed, ratio=ratio, ratio_cpu=ratio_cpu)
 
     def predict(self, **generation: int) -> None:
         """Answers for every row, in batches of like length; with settings of generation, by `generate`."""
         import torch
 
         features, engine = self.features("predict"), self.engine
-        ready = list(EvalBatches(features, self.pretrained.padding, self.settings, engine.ranks, engine.rank))
+        ready = list(EvalBatches(features, self.padding, self.settings, engine.ranks, engine.rank))
         module: Any = self.scene.model.build(self.pretrained, None)
         engine.place(module)
         answers = []
@@ -84,6 +101,13 @@ class Bare:
         engine.barrier()
         if engine.rank == 0:
             tell(predict=(begin, time.time(), len(features)), width=max(answer.shape[1] for answer in answers))
+
+
+def measured(work: Callable[[], None]) -> tuple[float, float]:
+    """Seconds and CPU seconds of this process that some work takes."""
+    begin = time.time(), time.process_time()
+    work()
+    return time.time() - begin[0], time.process_time() - begin[1]
 
 
 def main() -> None:

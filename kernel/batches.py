@@ -44,6 +44,16 @@ class Padding:
     pad_token: int = 0
     pad_token_type: int = 0
     side: Literal["left", "right"] = "right"
+    multiple: int = 1
+    """Widths are rounded up to a multiple of this, but not past `longest`."""
+    longest: int | None = None
+    """The most tokens that the model takes."""
+
+    def width(self, lengths: np.ndarray) -> int:
+        """Columns for rows of these lengths."""
+        needed = max(1, int(lengths.max(initial=0)))
+        rounded = -(-needed // self.multiple) * self.multiple
+        return rounded if self.longest is None else max(needed, min(rounded, self.longest))
 
 
 class Rows(Protocol):
@@ -88,8 +98,7 @@ def _pad(values: Sequence[np.ndarray], field: Field, padding: Padding) -> tuple[
     """The rows as one array, and where it is not padding."""
     fill = {"pad_token": padding.pad_token, "pad_token_type": padding.pad_token_type}.get(str(field.padding))
     lengths = np.array([len(row) for row in values], np.int64)
-    width = max(1, int(lengths.max(initial=0)))
-    mask = np.arange(width) < lengths[:, None]
+    mask = np.arange(padding.width(lengths)) < lengths[:, None]
     if field.side == "tokenizer" and padding.side == "left":
         mask = mask[:, ::-1]
     filled = np.full(mask.shape, field.padding if fill is None else fill, field.dtype)

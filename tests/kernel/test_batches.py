@@ -183,3 +183,12 @@ def test_prefetch_works_ahead_but_not_far() -> None:
     left.close()  # type: ignore[attr-defined]
     assert made[-1] == -1
     assert threading.active_count() <= before
+
+
+def test_widths_are_rounded_up_within_what_the_model_takes() -> None:
+    lengths = np.array([3, 9])
+    assert Padding().width(lengths) == 9
+    assert Padding(multiple=4).width(lengths) == 12
+    assert Padding(multiple=4, longest=10).width(lengths) == 10
+    assert Padding(multiple=4, longest=8).width(lengths) == 9
+    assert Padding(multiple=4).width(np.array([], int)) == 4
