@@ -140,6 +140,18 @@ def test_generates_saves_and_loads(folder: Path, tmp_path: Path, kind: str) -> N
     assert again.generation_settings() == {}
 
 
+@pytest.mark.parametrize("kind", list(ARCHITECTURES))
+def test_a_beam_search_finds_what_transformers_finds(folder: Path, kind: str) -> None:
+    pretrained = scratch(folder, kind)
+    model, module = build(pretrained, num_beams=4, max_new_tokens=12)
+    given = batch(pretrained)
+    del given["labels"]
+    ids = module.generate(**given)
+    assert [row[0] for row in model.predict(module, given)["texts"]] == pretrained.tokenizer.batch_decode(
+        ids, skip_special_tokens=True
+    )
+
+
 def test_the_checkpoint_keeps_what_the_user_did_not_set(folder: Path, tmp_path: Path) -> None:
     pretrained = scratch(folder, "bart")
     _, module = build(pretrained)
