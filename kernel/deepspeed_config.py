@@ -120,6 +120,10 @@ def check_given(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
             )
 
 
+BUCKET = 4_000_000
+"""Elements that ranks on CPUs exchange at once: 16 MB, which the C library keeps for the next step."""
+
+
 def training_config(
     settings: EngineSettings,
     optimization: Optimization,
@@ -129,6 +133,7 @@ def training_config(
     per_device: int,
     accumulation: int,
     total_steps: int,
+    on_gpu: bool = False,
 ) -> dict[str, Any]:
     """What DeepSpeed is given: our settings, with the user's own configuration over them.
 
@@ -139,6 +144,9 @@ def training_config(
     agree(config, per_device, accumulation, optimization.max_grad_norm, ranks)
     stage = zero_stage(config, settings.zero_stage)
     zero: dict[str, Any] = {"stage": stage}
+    if not on_gpu and stage:
+        # One bucket of all gradients, as a GPU likes it, is memory that the system has to clear anew in every step.
+        zero.update(reduce_bucket_size=BUCKET, allgather_bucket_size=BUCKET)
     if settings.offload_optimizer != "none":
         zero["offload_optimizer"] = {"device": settings.offload_optimizer, "pin_memory": True}
     if settings.offload_param != "none":
@@ -154,8 +162,8 @@ def training_config(
         "zero_optimization": zero,
         "bf16": {"enabled": dtype == "bfloat16"},
         "fp16": {"enabled": dtype == "float16"},
-        # Sums over ranks in float32, so that they do not depend on the number of ranks more than rounding does.
-        "communication_data_type": "fp32",
+        # Gradients travel as they were computed; those of float16 in float32, as their sum may be too large for it.
+        "communication_data_type": "bf16" if dtype == "bfloat16" else "fp32",
         "timers": {"throughput": {"enabled": False}},
         # Torch's fused AdamW does for offloaded states too; DeepSpeed's own would have to be compiled first.
         "zero_force_ds_cpu_optimizer": False,

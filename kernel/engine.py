@@ -115,6 +115,7 @@ class Engine(Ranks):
             per_device=per_device,
             accumulation=accumulation,
             total_steps=total_steps,
+            on_gpu=self.device.type == "cuda",
         )
         deepspeed = _deepspeed(self.config)
         self._check_config(deepspeed)

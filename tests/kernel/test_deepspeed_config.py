@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deepgen.kernel import deepspeed_keys
-from deepgen.kernel.deepspeed_config import agree, check_given, read_config, training_config, zero_stage
+from deepgen.kernel.deepspeed_config import BUCKET, agree, check_given, read_config, training_config, zero_stage
 from deepgen.kernel.engine import EngineSettings
 from deepgen.kernel.errors import SceneError
 from deepgen.kernel.training import Optimization
@@ -18,7 +18,9 @@ from deepgen.kernel.training import Optimization
 OPTIMIZATION = Optimization(learning_rate=1e-3, weight_decay=0.1, max_grad_norm=1.0, warmup_steps=7)
 
 
-def config(own: Any = None, dtype: str = "float32", accumulation: int = 2, **settings: Any) -> dict[str, Any]:
+def config(
+    own: Any = None, dtype: str = "float32", accumulation: int = 2, on_gpu: bool = True, **settings: Any
+) -> dict[str, Any]:
     return training_config(
         EngineSettings(deepspeed=own, **settings),
         OPTIMIZATION,
@@ -27,6 +29,7 @@ def config(own: Any = None, dtype: str = "float32", accumulation: int = 2, **set
         per_device=4,
         accumulation=accumulation,
         total_steps=100,
+        on_gpu=on_gpu,
     )
 
 
@@ -37,6 +40,16 @@ def test_settings_alone_make_a_configuration() -> None:
     assert made["gradient_clipping"] == 1.0
     assert not made["bf16"]["enabled"]
     assert made["communication_data_type"] == "fp32"
+
+
+def test_cpu_ranks_exchange_small_buckets_in_the_type_they_compute_in() -> None:
+    made = config(on_gpu=False, zero_stage=2, dtype="bfloat16")
+    assert made["zero_optimization"] == {"stage": 2, "reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
+    assert made["communication_data_type"] == "bf16"
+    own = {"zero_optimization": {"reduce_bucket_size": 1000, "allgather_bucket_size": "auto"}}
+    made = config(own, on_gpu=False, zero_stage=2)
+    assert made["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 1000, "allgather_bucket_size": BUCKET}
+    assert "reduce_bucket_size" not in config(on_gpu=False, zero_stage=0)["zero_optimization"]
 
 
 def test_bf16_accumulates_in_float32_where_deepspeed_can() -> None:
