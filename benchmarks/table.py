@@ -171,7 +171,10 @@ ROWS = [
     ("classify", "memory of a rank, PSS MB", "pss_mb", "ours", DEFAULTS, "peer", "≤", 1.0),
     ("classify", "memory of a rank bf16, PSS MB", "pss_mb", "ours bf16", TUNED, "peer tuned bf16", "≤", 1.0),
 ]
-"""Part, measure, figure, our case, what it is held against, that case, and the ratio to reach; float32 unless said, the peer's defaults always."""
+"""Part, measure, figure, our case, what it is held against, that case, and the ratio to reach.
+
+In float32 unless bf16 is named; the peer's defaults are float32 always.
+"""
 
 
 def table(results: list[dict[str, Any]]) -> str:
