@@ -107,7 +107,7 @@ class Phases:
         padding = self.pretrained.padding
         if not self.cpu_bf16:
             return padding
-        # oneDNN keeps code for every shape it meets: a fourth of the widths takes a third of the memory away
+        # memory grows with every new width in oneDNN: with a fourth of the widths a rank took a third less
         return replace(padding, multiple=4, longest=self.pretrained.positions)
 
     @property
