@@ -182,8 +182,8 @@ def _source_in_place() -> Iterator[None]:
     """
     from transformers.cache_utils import EncoderDecoderCache
 
-    def reorder_target(cache: Any, beams: torch.Tensor) -> None:
-        cache.self_attention_cache.reorder_cache(beams)
+    def reorder_target(self: EncoderDecoderCache, beam_idx: torch.LongTensor) -> None:
+        self.self_attention_cache.reorder_cache(beam_idx)
 
     reorder_both = EncoderDecoderCache.reorder_cache
     EncoderDecoderCache.reorder_cache = reorder_target
