@@ -78,6 +78,9 @@ class Labels:
     """Classes for whole numbers (largest + 1), values a row for fixed lists, 1 for plain numbers."""
     names: tuple[str, ...] = ()
     """Class names in index order, where the processor knows them."""
+    means: tuple[float, ...] = ()
+    """Mean over the training rows: the share of each class, of the rows that carry each label, or the mean number.
+    Empty where it is not known ahead, as in a stream."""
 
 
 @dataclass

@@ -8,7 +8,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,8 +61,26 @@ class Features(Table):
         self.bad_rows: int = len(self.rejects)
         self.truncated: dict[str, float] = {n: count / max(len(self), 1) for n, count in meta["cut"].items()}
         """Share of rows that were cut, by field."""
-        self.labels: Labels | None = _labels(fields.get(LABELS), meta, processing)
-        """What is known of the field `labels`."""
+        self._labels = _labels(fields.get(LABELS), meta, processing)
+
+    @cached_property
+    def labels(self) -> Labels | None:
+        """What is known of the field `labels`; their means come from a pass over that column alone."""
+        known = self._labels
+        if known is None or known.field.shape == "ragged" or known.field.dtype == "string":
+            return known
+        total = np.zeros(known.size)
+        for chunk in range(len(self._locations)):
+            column = self._batch(chunk).column(LABELS)
+            if known.field.shape == "fixed":
+                total += column.flatten().to_numpy().reshape(-1, known.size).sum(axis=0, dtype=np.float64)
+            elif known.field.dtype == "int64":
+                values = column.to_numpy()
+                total += np.bincount(values[values >= 0], minlength=known.size)
+            else:
+                total += column.to_numpy().sum(dtype=np.float64)
+        rows = total.sum() if known.field.dtype == "int64" else len(self)
+        return replace(known, means=tuple((total / rows).tolist()) if rows else ())
 
     def _batch(self, chunk: int) -> pa.RecordBatch:
         part, batch = self._locations[chunk]

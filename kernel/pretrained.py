@@ -186,6 +186,10 @@ class Pretrained:
         loaded: torch.nn.Module = module
         return loaded
 
+    def is_new(self, parameter: str) -> bool:
+        """Whether a parameter of the loaded module was not in a checkpoint."""
+        return self._scratch or parameter in self.new_parameters
+
     def save_tokenizer(self, folder: str | Path) -> None:
         """Writes the tokenizer into a model folder."""
         self.tokenizer.save_pretrained(str(folder))

@@ -32,6 +32,9 @@ DROPOUT_NAMES = (
 )
 """What architectures call the dropout in front of the classifier."""
 
+RAREST = 1e-3
+"""No label is taken for rarer than this, so that one of a few rows does not start out of reach."""
+
 
 @model("seq2label")
 @dataclass
@@ -53,6 +56,9 @@ class Seq2Label(Model):
     """Dropout in front of the classifier; by default the checkpoint's own."""
     label_smoothing_factor: Annotated[float, Range(0, 1)] = 0.0
     """Share of the target that is spread evenly over all classes; single-label with two or more logits only."""
+    prior_bias: bool = True
+    """Start the bias of a new classifier at what its labels alone tell (arXiv 1708.02002, section 3.3): the log of each
+    class's share, the log-odds of each label, or the mean number. A stream tells nothing ahead, and starts at 0."""
 
     def __post_init__(self) -> None:
         self._problem: Problem | None = self.problem_type
@@ -105,8 +111,33 @@ class Seq2Label(Model):
                 raise SceneError(f"classifier_dropout: the architecture {config.model_type} has no such setting")
             settings[known[0]] = self.classifier_dropout
         module = pretrained.load("AutoModelForSequenceClassification", **settings)
+        if self.prior_bias and labels is not None and labels.means:
+            self._start_at(pretrained, module, labels.means)
         self._accepts = frozenset(inspect.signature(module.forward).parameters) - {"labels"}
         return module
+
+    def _start_at(self, pretrained: Pretrained, module: torch.nn.Module, means: tuple[float, ...]) -> None:
+        """Lets a new classifier predict the mean of the labels, so that no step is spent on learning it."""
+        import torch
+
+        mean = torch.tensor(means, dtype=torch.float64)
+        if self._problem == "regression":  # of whole numbers, the means are shares
+            start = mean if len(mean) == 1 else (mean * torch.arange(len(mean))).sum()[None]
+        else:
+            share = mean.clamp(RAREST, 1 - RAREST)
+            if self._size == 1:
+                share = share[-1:]
+            multi = self._problem == "multi_label_classification" or self._size == 1
+            start = torch.logit(share) if multi else torch.log(share)
+        classifier = [
+            (name, layer)
+            for name, layer in module.named_modules()
+            if isinstance(layer, torch.nn.Linear) and layer.out_features == self._size
+        ][-1:]
+        for name, layer in classifier:
+            if layer.bias is not None and pretrained.is_new(f"{name}.bias") and len(start) == self._size:
+                with torch.no_grad():
+                    layer.bias.copy_(start)
 
     def _logits(self, labels: Labels) -> int:
         """The number of logits for these labels."""

@@ -7,6 +7,7 @@ what came out as JSON.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -265,3 +266,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    # As the worker ends: what libraries leave running may abort a process that takes itself apart.
+    os._exit(0)

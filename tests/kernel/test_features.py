@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def test_rows_of_a_fixed_field_have_as_many_values(
     features = prepare(make_scene("rows.tsv", model_header=header, bad_rows="skip"), "train", None)
     assert features.take(np.arange(3), ["labels"])["labels"].tolist() == [[1, 0], [1, 0.5], [0, 0]]
     assert features.labels is not None
-    assert features.labels.size == 2
+    assert (features.labels.size, features.labels.means) == (2, (2 / 3, 0.5 / 3))
     monkeypatch.setattr(readers, "BLOCK", 5)
     for ranks in (1, 4):
         Path("rows.tsv").write_text("a\t1,0\nb\t1,1\nc\t1,0,1\nd\t0,0,1\n", encoding="utf-8")
@@ -255,7 +256,9 @@ def test_labels(make_scene: MakeScene, tmp_path: Path) -> None:
     assert prepare(make_scene(file, model_header="letters:text:ids"), "train", None).labels is None
     floats = prepare(make_scene(file, model_header="convert2float:labels"), "train", None).labels
     assert floats is not None
-    assert (floats.size, floats.field.dtype) == (1, "float32")
+    assert (floats.size, floats.field.dtype, floats.means) == (1, "float32", (-48,))
+    file.write_text("a\t-100\nb\t2\nc\t0\nd\t2\n", encoding="utf-8")
+    assert prepare(make_scene(file), "train", None).labels == replace(features.labels, size=3, means=(1 / 3, 0, 2 / 3))
     file.write_text("a\t-1\nb\t4\n", encoding="utf-8")
     with pytest.raises(DataError, match="the least label is -1; classes are numbered from 0"):
         prepare(make_scene(file), "train", None)

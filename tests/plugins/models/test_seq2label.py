@@ -214,3 +214,34 @@ def test_scores_follow_the_rows_of_all_ranks(folders: dict[str, Path]) -> None:
     assert F.cross_entropy(whole.outputs["scores"], torch.tensor([0, 2, 1])).item() == pytest.approx(
         whole.total.item() / 3, rel=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "start"),
+    [
+        (Labels(INTS, 3, means=(0.5, 0.3, 0.2)), {}, [math.log(0.5), math.log(0.3), math.log(0.2)]),
+        (Labels(INTS, 2, means=(0.8, 0.2)), {"num_labels": 1}, [math.log(0.2 / 0.8)]),
+        (Labels(INTS, 3, means=(0.5, 0.3, 0.2)), {"problem_type": "regression"}, [0.3 + 2 * 0.2]),
+        (Labels(FLOATS, 1, means=(2.5,)), {}, [2.5]),
+        (Labels(LISTS, 2, means=(0.25, 0.0)), {}, [math.log(1 / 3), math.log(0.001 / 0.999)]),
+        (Labels(LISTS, 2, means=(0.25, 0.0)), {"prior_bias": False}, [0, 0]),
+        (Labels(LISTS, 2), {}, [0, 0]),
+        (Labels(INTS, 3, means=(0.5, 0.3, 0.2)), {"num_labels": 4}, [0, 0, 0, 0]),
+    ],
+)
+def test_a_new_classifier_starts_at_what_the_labels_tell(
+    folders: dict[str, Path], labels: Labels, options: dict[str, Any], start: list[float]
+) -> None:
+    _, module = build(folders["Bert"], labels, **options)
+    assert module.classifier.bias.tolist() == pytest.approx(start, rel=1e-6)
+    _, without = build(folders["GPT2"], labels, **options)  # its classifier has no bias
+    assert without.score.bias is None
+
+
+def test_a_classifier_that_was_trained_keeps_its_bias(folders: dict[str, Path], tmp_path: Path) -> None:
+    _, module = build(folders["Bert"], Labels(LISTS, 2, means=(0.3, 0.6)))
+    torch.nn.init.constant_(module.classifier.bias, 0.7)
+    module.save_pretrained(tmp_path)
+    Pretrained(PretrainedSettings(model=MINILM)).save_tokenizer(tmp_path)
+    _, again = build(tmp_path, Labels(LISTS, 2, means=(0.3, 0.6)))
+    assert again.classifier.bias.tolist() == pytest.approx([0.7, 0.7])
