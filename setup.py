@@ -14,8 +14,11 @@ class BuildWire(build_py):
 
         sources = sorted(str(path) for path in Path("proto").rglob("*.proto"))
         well_known = str(Path(protoc.__file__).parent / "_proto")
-        arguments = ["protoc", "-Iproto", f"-I{well_known}", "--python_out=proto", "--mypy_out=proto"]
-        if protoc.main([*arguments, *sources]) != 0:
+        arguments = ["protoc", "-Iproto", f"-I{well_known}"]
+        services = [source for source in sources if "\nservice " in Path(source).read_text(encoding="utf-8")]
+        messages = [*arguments, "--python_out=proto", "--mypy_out=proto", *sources]
+        calls = [*arguments, "--grpc_python_out=proto", "--mypy_grpc_out=proto", *services]
+        if protoc.main(messages) != 0 or protoc.main(calls) != 0:
             raise SystemExit("protoc failed; its message is above")
         super().run()
 

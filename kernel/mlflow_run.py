@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,29 +46,35 @@ _STATUS = {Event.Finished.SUCCEEDED: "FINISHED", Event.Finished.FAILED: "FAILED"
 class MlflowRun:
     """A run of an MLflow store, open for more."""
 
-    def __init__(self, client: MlflowClient, run_id: str, folder: Path, settings: TrackingSettings) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, folder: Path, settings: TrackingSettings, runs: bool) -> None:
         self._client, self._run_id, self._folder, self._settings = client, run_id, folder, settings
         self._parameters = dict(client.get_run(run_id).data.params)
         self._sequence = self._taken_up_at = int(read_state(folder).get("sequence", "0"))
         self._speed_due = 0
         self._result = ""
         self._model = ""
-        self._monitor = self._watch_system()
+        self._monitor = self._watch_system() if runs else None
 
     @classmethod
-    def open(cls, folder: Path, settings: TrackingSettings, begin: int | None) -> MlflowRun:
-        """Goes on with the MLflow run of this run folder, or creates one that began at `begin` (ms of the epoch)."""
+    def open(cls, folder: Path, settings: TrackingSettings, begin: int | None, *, runs: bool = True) -> MlflowRun:
+        """Goes on with the MLflow run of this run folder, or creates one that began at `begin` (ms of the epoch).
+
+        `runs`: it is RUNNING now; otherwise it is only recorded to its end.
+        """
         address = store_address(settings.mlflow_tracking_uri)
         state = read_state(folder)
         with only_one(address):
             client = open_store(address)
             if state.get("address") == without_password(address) and is_there(client, state.get("run_id", "")):
                 run_id = state["run_id"]
-                client.update_run(run_id, status="RUNNING")
+                if runs:
+                    client.update_run(run_id, status="RUNNING")
+                    write_state(folder, status="RUNNING")
             else:
                 scene = scene_name(folder)
                 experiment = experiment_id(client, settings.experiment_name or scene, address)
-                name = settings.run_name or (folder.name if scene in folder.name else f"{scene} {folder.name}")
+                named = settings.run_name or os.environ.get("MLFLOW_RUN_NAME")
+                name = named or (folder.name if scene in folder.name else f"{scene} {folder.name}")
                 run = client.create_run(experiment, begin, origin_tags(scene, folder), name)
                 run_id = run.info.run_id
                 place = "mlflow.db" if address == store_address(DEFAULT_STORE) else without_password(address)
@@ -79,8 +86,9 @@ class MlflowRun:
                     experiment_id=experiment,
                     run_name=name,
                     sequence="0",
+                    status="RUNNING",
                 )
-        return cls(client, run_id, folder, settings)
+        return cls(client, run_id, folder, settings, runs)
 
     def record(self, events: Sequence[Event]) -> None:
         """Sends what is new in the events; when it fails they can be given again, nothing is there twice."""
@@ -98,8 +106,11 @@ class MlflowRun:
         self._sequence = max(self._sequence, events[-1].sequence)
         write_state(self._folder, sequence=str(self._sequence), problem="")
 
-    def end(self, last: Event | None) -> None:
-        """Closes the MLflow run in the state that the last event tells; without a Finished event it was killed."""
+    def end(self, last: Event | None, ended: tuple[str, str] | None = None) -> None:
+        """Closes the MLflow run in the state that the last event tells; without a Finished event it was killed.
+
+        `ended`: the status (FINISHED, FAILED, KILLED) and its reason, from somebody who knows better than the events.
+        """
         if self._monitor is not None:
             self._monitor.finish()
         finished = None
@@ -108,9 +119,11 @@ class MlflowRun:
         ended_at = last.time.ToMilliseconds() if last is not None and finished is not None else int(time.time() * 1000)
         status = _STATUS.get(finished.state, "FAILED") if finished is not None else "KILLED"
         reason = finished.message if finished is not None else "the process of rank 0 was killed"
+        status, reason = ended or (status, reason)
         if status != "FINISHED":  # at once: nobody should believe for longer than need be that it runs
             self._client.set_tag(self._run_id, "reason", reason[:_LONGEST_TAG] or status.lower())
             self._client.set_terminated(self._run_id, status, ended_at)
+            write_state(self._folder, status=status)
         with _reported("the final scores are not in MLflow"):
             self._final_scores(ended_at)
         for path, place in self._artifacts(status):
@@ -123,6 +136,7 @@ class MlflowRun:
             with contextlib.suppress(Exception):
                 self._client.delete_tag(self._run_id, "reason")  # of an earlier attempt
             self._client.set_terminated(self._run_id, status, ended_at)
+            write_state(self._folder, status=status)
 
     def _start(self, event: Event.Started) -> None:
         """Parameters and tags of an attempt."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 STATE = Path("log") / "mlflow.json"
-"""Which MLflow run this run folder belongs to, how far it was recorded, and why not further."""
+"""Which MLflow run this run folder belongs to, in which state it is there, how far it was recorded, why not further."""
 
 
 def store_address(address: str | None) -> str:

@@ -99,14 +99,36 @@ def _meet(rank: int, ranks: int, backend: str) -> None:
 
     rendezvous = os.environ.get("DEEPGEN_RENDEZVOUS")
     if rendezvous is not None or "MASTER_ADDR" in os.environ:
-        torch.distributed.init_process_group(
-            backend, init_method=rendezvous or "env://", rank=rank, world_size=ranks, timeout=TIMEOUT
-        )
+        store = _store(rendezvous or "env://", rank, ranks)
+        store.set_timeout(TIMEOUT)
+        _check_attempt(store, rank)
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=TIMEOUT)
     elif ranks == 1:
         store = torch.distributed.HashStore()  # type: ignore[attr-defined]
         torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
     else:
         raise RunError(f"WORLD_SIZE is {ranks}, but neither DEEPGEN_RENDEZVOUS nor MASTER_ADDR says where ranks meet")
+
+
+def _store(address: str, rank: int, ranks: int) -> Any:
+    """What the ranks find each other through; a file is named as it is, whatever characters its path has."""
+    import torch
+    from torch.distributed.rendezvous import rendezvous
+
+    if address.startswith("file://"):
+        return torch.distributed.FileStore(address.removeprefix("file://"), ranks)  # type: ignore[attr-defined]
+    return next(rendezvous(address, rank, ranks, timeout=TIMEOUT))[0]
+
+
+def _check_attempt(store: Any, rank: int) -> None:
+    """Before the first collective: whether this rank belongs to those it meets. A port or a file has no identity.
+
+    The first rank writes down the attempt, and no rank goes on that is of another.
+    """
+    mine = os.environ.get("DEEPGEN_ATTEMPT_ID", "none")
+    theirs = store.compare_set("deepgen/attempt", "", mine).decode()
+    if theirs != mine:
+        raise RunError(f"rendezvous: rank {rank} of attempt {mine} met ranks of another attempt, {theirs}")
 
 
 def has_bf16(device: torch.device) -> bool:

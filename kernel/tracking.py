@@ -3,11 +3,15 @@
 Rank 0 starts `python -m deepgen.kernel.tracking RUN_FOLDER` and holds one end of a pipe. The tracker follows the run's
 event stream. It knows that the run is over when the pipe closes: with a Finished event as the last one the run ended
 by itself, without one it was killed. What MLflow did not take is offered again later, also after a resumed attempt.
+
+`python -m deepgen.kernel.tracking RUN_FOLDER STATUS REASON` records a run that has ended, as far as it is not recorded,
+and closes it as FINISHED, FAILED or KILLED: for whoever knows better than the events, or when MLflow was gone too long.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -16,8 +20,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +29,15 @@ from deepgen.v1.event_pb2 import Event
 
 from .events import FILE, EventReader
 from .mlflow_store import read_state, store_address, without_password, write_state
+from .record import SCENE_FILE, plain_settings
 
 if TYPE_CHECKING:
     from .mlflow_run import MlflowRun
 
 LOG = Path("log") / "tracking.log"
+LOCK = Path("log") / "tracking.lock"
+BUSY = 75
+"""The exit code for "try again later": EX_TEMPFAIL of sysexits.h."""
 NICE = 10
 SECONDS_BETWEEN_RECORDS = 5.0
 SECONDS_BETWEEN_ATTEMPTS = 30.0
@@ -51,7 +59,7 @@ class TrackingSettings:
     experiment_name: str | None = None
     """The MLflow experiment; by default the name of the scene."""
     run_name: str | None = None
-    """The name of the MLflow run; by default the name of the run folder."""
+    """The name of the MLflow run; by default MLFLOW_RUN_NAME of the environment, or the name of the run folder."""
     log_model: bool = True
     """Put the model folder of a run that ended well into MLflow too."""
 
@@ -90,6 +98,7 @@ def start(folder: Path, settings: TrackingSettings) -> Tracker | None:
         "OMP_NUM_THREADS": "1",
         **os.environ,
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DEEPGEN_TRACKER": "1",  # a supervisor that ends what a run leaves behind spares it
     }
     try:
         (folder / LOG).parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +122,9 @@ def start(folder: Path, settings: TrackingSettings) -> Tracker | None:
 
 
 def main() -> int:
-    """The tracker process: 0 when all of the run was recorded."""
+    """The tracker process: 0 when all of the run was recorded, BUSY when another tracker is at it."""
+    if len(sys.argv) > 2:
+        return _record_late(Path(sys.argv[1]), (sys.argv[2], " ".join(sys.argv[3:])))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends when rank 0 has ended, and records how
     parent = os.getppid()
@@ -121,7 +132,29 @@ def main() -> int:
     folder = Path(sys.argv[1])
     with open(0, "rb", buffering=0, closefd=False) as pipe:  # unbuffered: what follows is waited for with select
         settings = TrackingSettings(**json.loads(pipe.readline()))
-    return _Follower(folder, settings, parent).follow()
+    with _alone(folder):
+        return _Follower(folder, settings, parent).follow()
+
+
+def _record_late(folder: Path, ended: tuple[str, str]) -> int:
+    """Records a run that has ended."""
+    try:
+        with _alone(folder, wait=False):
+            record = folder / SCENE_FILE
+            given = plain_settings(record.read_text(encoding="utf-8")) if record.exists() else {}
+            known = {each.name for each in fields(TrackingSettings)}
+            settings = TrackingSettings(**{name: value for name, value in given.items() if name in known})
+            return _Follower(folder, settings, os.getppid()).record_all(ended) if settings.tracking else 0
+    except BlockingIOError:
+        return BUSY
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Held by the one process that records a run folder: the tracker of the attempt before may still be at it."""
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 class _Follower:
@@ -152,6 +185,13 @@ class _Follower:
         self._read()
         return 0 if self._try(self._record) and self._try(self._end) else 1
 
+    def record_all(self, ended: tuple[str, str]) -> int:
+        """Records what is there and closes the run with this status and reason; gives the exit code."""
+        self._read()
+        if not self._events:  # it was over before it began
+            return 0
+        return 0 if self._try(lambda: self._record(runs=False)) and self._try(lambda: self._end(ended)) else 1
+
     def _read(self) -> bool:
         """Takes in new events; whether they show that the ranks have started."""
         before = len(self._events)
@@ -159,21 +199,21 @@ class _Follower:
         new = self._events[before:]
         return any(e.HasField("scored") or (e.HasField("progress") and e.progress.stage != "features") for e in new)
 
-    def _record(self) -> None:
+    def _record(self, runs: bool = True) -> None:
         from .mlflow_run import MlflowRun
 
         self._tried = True
         if self._run is None:
             begin = self._events[0].time.ToMilliseconds() if self._events else None
-            self._run = MlflowRun.open(self._folder, self._settings, begin)
+            self._run = MlflowRun.open(self._folder, self._settings, begin, runs=runs)
         if self._events:
             self._run.record(self._events)
             self._last = self._events[-1]
             self._events.clear()
 
-    def _end(self) -> None:
+    def _end(self, ended: tuple[str, str] | None = None) -> None:
         assert self._run is not None
-        self._run.end(self._last)
+        self._run.end(self._last, ended)
 
     def _is_over(self, seconds: float) -> bool:
         """Waits so long for rank 0 to let go of the pipe, or to be gone: a child of its may have copied the pipe."""

@@ -50,7 +50,7 @@ def test_the_scene_of_the_readme_is_part_of_the_shipped_one() -> None:
 def test_what_the_tree_names_exists() -> None:
     tree = README.partition("## The tree")[2]
     named = set(re.findall(r"[a-z0-9_]+\.py\b", tree))
-    there = {path.name for path in (ROOT / "kernel").glob("*.py")}
+    there = {path.name for part in ("kernel", "controller") for path in (ROOT / part).glob("*.py")}
     assert named <= there
     for folder in re.findall(r"^([a-z]+)/", tree, flags=re.MULTILINE):
         assert (ROOT / folder).is_dir()

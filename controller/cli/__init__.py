@@ -9,14 +9,31 @@ from collections.abc import Sequence
 
 from ...kernel.errors import DeepgenError, UserError, did_you_mean
 
-COMMANDS = {
+HERE = {
     "run": "train, evaluate and predict what a scene says",
     "predict": "predict a file with the model folder of a finished run",
     "check": "show each setting and where it came from; refuse a scene that cannot run",
     "plugins": "list the plugins, or show the options of one",
     "scenes": "list the scenes",
     "ui": "open the MLflow page of the runs",
+    "completion": "print a script with which the shell completes commands",
 }
+JOBS = {
+    "serve": "start the controller, which queues jobs and runs them",
+    "submit": "give it a scene to run",
+    "jobs": "list the jobs, a line each",
+    "show": "show all that is known of a job",
+    "watch": "print each change of a job, or of all, as it happens",
+    "logs": "print what the ranks of a job print",
+    "explain": "say why a job waits, and when it is expected to start",
+    "suspend": "have a job write a checkpoint and give its slots back",
+    "resume": "queue a suspended job again",
+    "cancel": "end a job",
+    "retry": "queue a job that has ended again",
+    "fetch": "bring the files of a job here",
+    "tokens": "say who may speak to the controller",
+}
+COMMANDS = {**HERE, **JOBS}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,13 +74,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _help() -> str:
-    lines = [f"  {name:<9}{summary}" for name, summary in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: deepgen COMMAND …",
-            "",
-            *lines,
-            "",
-            "`deepgen COMMAND --help` tells more; `deepgen run --help` lists all settings.",
-        ]
-    )
+    lines = ["usage: deepgen COMMAND …"]
+    for title, commands in (("runs here:", HERE), ("jobs on a controller:", JOBS)):
+        lines += ["", title, *(f"  {name:<12}{summary}" for name, summary in commands.items())]
+    return "\n".join([*lines, "", "`deepgen COMMAND --help` tells more; `deepgen run --help` lists all settings."])

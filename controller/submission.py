@@ -1,0 +1,114 @@
+"""A new job from a request: its ID, and what is checked of it whatever the scene is (admission.py: the scene)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+
+from deepgen.v1.controller_pb2 import CreateJobRequest
+from deepgen.v1.job_pb2 import Job, JobSpec
+
+from .jobs import Refused, stamp
+
+PRIORITIES = range(-1000, 1001)
+LABELS, LABEL_LENGTH = 32, 63
+MOST_RANKS = 1 << 16
+MOST_ATTEMPTS = 100
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?")
+_SUFFIX = "23456789abcdefghjkmnpqrstuvwxyz"
+"""Letters and digits that are not taken for each other."""
+
+
+def new_job(request: CreateJobRequest, owner: str, now: float, taken: Callable[[str], bool], scene: str = "") -> Job:
+    """A QUEUED job as the request wants it, ready for `Transaction.insert_job`; Refused when it is not well-formed.
+
+    `taken` says whether an ID is in use; one that is made up begins with the name of the `scene`. Only `spec`,
+    `labels` and `priority` are taken over from the request's job.
+    """
+    job_id = request.job_id
+    if job_id and not _ID.fullmatch(job_id):
+        raise Refused(
+            f"job ID {job_id!r} must have 3 to 63 lower-case letters, digits and hyphens, with no hyphen at its ends",
+            field="job_id",
+        )
+    if job_id and taken(job_id):
+        raise Refused(
+            f"there is a job {job_id!r} already: leave the ID out to be given one", "ALREADY_EXISTS", "job_id"
+        )
+    check_spec(request.job.spec)
+    check_priority(request.job.priority)
+    check_labels(request.job.labels)
+    while not job_id:
+        drawn = f"{_slug(scene or request.job.spec.scene)}-{''.join(secrets.choice(_SUFFIX) for _ in range(5))}"
+        job_id = "" if taken(drawn) else drawn
+    job = Job(
+        name=f"jobs/{job_id}",
+        spec=request.job.spec,
+        labels=request.job.labels,
+        priority=request.job.priority,
+        uid=uuid.uuid4().hex,
+        owner=owner,
+        state=Job.QUEUED,
+        create_time=stamp(now),
+    )
+    job.spec.ranks = job.spec.ranks or 1
+    return job
+
+
+def digest(request: CreateJobRequest) -> bytes:
+    """Of all that a request asks for: another request with the same `request_id` has another one."""
+    asked = CreateJobRequest()
+    asked.CopyFrom(request)
+    asked.ClearField("request_id")
+    return hashlib.sha256(asked.SerializeToString(deterministic=True)).digest()
+
+
+def check_spec(spec: JobSpec) -> None:
+    """Refused when the numbers are out of bounds or there is no scene."""
+    if not (spec.scene or spec.inline_scene):
+        raise Refused("a job needs a scene: its name, or its text as inline_scene", field="job.spec.scene")
+    if not 0 <= spec.ranks <= MOST_RANKS:
+        raise Refused(f"ranks is {spec.ranks}; it must be 1 to {MOST_RANKS}", field="job.spec.ranks")
+    if spec.HasField("time_limit") and spec.time_limit.ToTimedelta().total_seconds() <= 0:
+        raise Refused("time_limit must be longer than 0 s; leave it out for none", field="job.spec.time_limit")
+    if not 0 <= spec.retry.max_attempts <= MOST_ATTEMPTS:
+        raise Refused(
+            f"max_attempts is {spec.retry.max_attempts}; it must be 1 to {MOST_ATTEMPTS}",
+            field="job.spec.retry.max_attempts",
+        )
+    if spec.retry.HasField("hang_timeout") and spec.retry.hang_timeout.ToTimedelta().total_seconds() <= 0:
+        raise Refused("hang_timeout must be longer than 0 s", field="job.spec.retry.hang_timeout")
+
+
+def check_priority(priority: int) -> None:
+    """Refused outside -1000 to 1000."""
+    if priority not in PRIORITIES:
+        raise Refused(f"priority is {priority}; it must be -1000 to 1000", field="job.priority")
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Refused when there are too many, or a key or value is too long or of odd characters."""
+    if len(labels) > LABELS:
+        raise Refused(f"{len(labels)} labels; at most {LABELS} are kept", field="job.labels")
+    for key, value in labels.items():
+        field = f"job.labels[{key[:LABEL_LENGTH]}]"
+        if len(key) > LABEL_LENGTH or not _KEY.fullmatch(key):
+            raise Refused(
+                f"label {key[:80]!r} must have 1 to {LABEL_LENGTH} letters, digits, '.', '_', '/' and '-' in between",
+                field=field,
+            )
+        if len(value) > LABEL_LENGTH or not (value == "" or value.isprintable()):
+            raise Refused(
+                f"the value of label {key!r} must be at most {LABEL_LENGTH} printable characters", field=field
+            )
+
+
+def _slug(scene: str) -> str:
+    """The scene's name as the beginning of an ID, short enough for what is put behind it."""
+    words = re.sub(r"[^a-z0-9]+", "-", PurePath(scene).stem.lower()).strip("-")[:50].strip("-")
+    return words or "job"
