@@ -123,7 +123,7 @@ class JobsService(JobsServicer):
                 raise StoreUnavailable(f"the scene of {kept.name} cannot be written: {error.strerror}") from error
             return kept
 
-        return await self._write(work)
+        return self._shown(await self._write(work))
 
     async def GetJob(self, request: wire.GetJobRequest, context: Context) -> Job:
         """One job."""
@@ -274,7 +274,9 @@ class JobsService(JobsServicer):
             require(record.job.owner, record.job.name, deed, found)
             return rule(record)
 
-        return await self._write(lambda transaction: transaction.change(identity, checked, found.user, type))
+        return self._shown(
+            await self._write(lambda transaction: transaction.change(identity, checked, found.user, type))
+        )
 
     def _shown(self, job: Job) -> Job:
         """The job as the caller may see it; one that waits says for what."""

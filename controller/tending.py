@@ -60,6 +60,9 @@ class Tending:
         watch = self._watches.setdefault(attempt.uid, _Watch(Following(folder)))
         seen = self._executor.observe(attempt.handle)
         if seen.phase in (Phase.ENDED, Phase.LOST):
+            if seen.exit is not None and (seen.exit.done or seen.exit.failed) and not attempt.HasField("start_time"):
+                begun = now - seen.exit.seconds  # it ran, though it was over before anybody looked
+                self._change(record, lambda known: attempt_running(known, attempt.uid, begun))
             self._look(record, watch, now, last=True)
             self._end(record, seen, now)
             return False

@@ -9,13 +9,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 from whole_controller import SCENE, Controller
 
 from deepgen.controller.cli import main
+
+HEEDS_CTRL_C = """
+import signal, sys
+from deepgen.controller.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command, also where the tests run in the background of a shell, which has SIGINT ignored."""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +58,15 @@ def running(capfd: pytest.CaptureFixture[str]) -> Iterator[str]:
     yield name
     main(["cancel", name, "--now"])
     capfd.readouterr()
+
+
+def until(job: str, state: str) -> None:
+    """Reads the events of a job up to that state."""
+    command = [sys.executable, "-m", "deepgen.controller.cli", "watch", job]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert any(line.split()[4] == state for line in watching.stdout)
+        watching.terminate()
 
 
 def objects(text: str) -> list[dict[str, object]]:
@@ -143,19 +159,10 @@ def test_wait_ends_with_the_exit_code_of_the_job(capfd: pytest.CaptureFixture[st
 
 
 def test_suspend_resume_cancel_retry(running: str, capfd: pytest.CaptureFixture[str]) -> None:
-    def until(state: str) -> None:
-        """Reads the events up to that state."""
-        with subprocess.Popen(
-            [sys.executable, "-m", "deepgen.controller.cli", "watch", running], stdout=subprocess.PIPE, text=True
-        ) as watching:
-            assert watching.stdout is not None
-            assert any(line.split()[4] == state for line in watching.stdout)
-            watching.terminate()
-
-    until("RUNNING")
+    until(running, "RUNNING")
     assert main(["suspend", running]) == 0
     assert capfd.readouterr().out.startswith(f"{running}  SUSPEND")
-    until("SUSPENDED")
+    until(running, "SUSPENDED")
     assert main(["explain", running]) == 0
     assert capfd.readouterr().out.startswith(f"{running}  SUSPENDED: ")
     assert main(["resume", running]) == 0
@@ -163,19 +170,17 @@ def test_suspend_resume_cancel_retry(running: str, capfd: pytest.CaptureFixture[
     out, err = capfd.readouterr()
     assert f"{running}  CANCEL" in out
     assert err.startswith("deepgen: no-such-job: there is no job")
-    until("CANCELLED")
+    until(running, "CANCELLED")
     assert main(["retry", running, "--from-scratch"]) == 0
     assert f"{running}  QUEUED" in capfd.readouterr().out
 
 
 def test_ctrl_c_leaves_the_job_running(running: str, capfd: pytest.CaptureFixture[str]) -> None:
-    command = [sys.executable, "-m", "deepgen.controller.cli", "logs", "-f", running]
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background of a shell ignore it
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeding
-    ) as follower:
+    until(running, "RUNNING")
+    command = [sys.executable, "-c", HEEDS_CTRL_C, "logs", "-f", running]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
         assert follower.stdout is not None
-        assert follower.stdout.readline() == "rank 0 step 0\n"
+        assert follower.stdout.readline() == "rank 0 step 0\n", follower.communicate()
         follower.send_signal(signal.SIGINT)
         _, err = follower.communicate()
     assert follower.returncode == 130

@@ -130,7 +130,8 @@ def test_the_watch_has_no_gaps(tmp_path: Path) -> None:
             await watcher
             assert sequences == list(range(1, 41))
             only = await client.all(client.jobs.WatchEvents, wire.WatchEventsRequest(job=first.name, no_wait=True))
-            assert [(event.sequence, event.type, event.job) for event in only] == [(1, wire.JobEvent.CREATED, first)]
+            told = [(event.sequence, event.type, event.job.uid) for event in only]
+            assert told == [(1, wire.JobEvent.CREATED, first.uid)]
             assert only[0].actor == first.owner
 
     serve(tmp_path, check)
