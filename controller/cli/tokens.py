@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...kernel.errors import UserError
 from ..connection import state_folder
-from ..tokens import ROLES, Role, Tokens
+from ..tokens import ROLES, Tokens
 from .arguments import Option, help_of, read
 
 OPTIONS = (
@@ -33,9 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     given = read("tokens", arguments, OPTIONS)
     state = given.one("state")
     tokens = Tokens(Path(state).expanduser() if state else state_folder())
-    role: Role = {each: each for each in ROLES}.get(given.one("role") or "user", "")  # type: ignore[assignment]
-    if not role:
-        raise UserError(f"--role {given.one('role')} is none of {', '.join(ROLES)}")
+    wanted = given.one("role") or "user"
+    if wanted not in ROLES:
+        raise UserError(f"--role {wanted} is none of {', '.join(ROLES)}")
+    role = ROLES[ROLES.index(wanted)]
     match given.words:
         case []:
             for known in tokens.known():
