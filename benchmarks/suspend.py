@@ -21,7 +21,7 @@ from pathlib import Path
 from deepgen.controller.client import Client
 from deepgen.controller.connection import Endpoint
 from deepgen.kernel.events import read_events
-from deepgen.v1.controller_pb2 import CreateJobRequest
+from deepgen.v1.controller_pb2 import CreateJobRequest, ResumeJobRequest, SuspendJobRequest
 from deepgen.v1.job_pb2 import Job, JobSpec
 
 SCENE = """# A tiny classifier with dropout.
@@ -82,9 +82,9 @@ def follow(client: Client, name: str, breaks: list[int]) -> Job:
             return job
         if breaks and job.state == Job.RUNNING and job.progress.step >= breaks[0]:
             breaks.pop(0)
-            client.suspend(name)
+            client.suspend(SuspendJobRequest(name=name))
         elif job.state == Job.SUSPENDED:
-            client.resume(name)
+            client.resume(ResumeJobRequest(name=name))
         time.sleep(0.2)
 
 

@@ -14,7 +14,7 @@ import os, sys
 from pathlib import Path
 from deepgen.kernel.terminal import Terminal
 terminal = Terminal(0)
-print("early")
+print("early", flush=True)
 terminal.move_log(Path(sys.argv[1]) / "log" / "rank_0.log")
 os.write(2, b"from a library\\n")
 terminal.say("for the person")
