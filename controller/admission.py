@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from deepgen.v1.job_pb2 import JobSpec
 
 from ..kernel.errors import UserError, did_you_mean
+from .launch import SCENE
 from .refusals import Refusal, invalid
 
 if TYPE_CHECKING:
     from ..kernel.scene import Scene
 
 T = TypeVar("T")
-SCENE = "scene.yaml"
-"""The scene as it was admitted, in the folder of its job: what runs is what was checked, whatever is edited later."""
 NAME = re.compile(r"(?!\.)[\w.-]{1,100}")
 KEPT_SECONDS = 5.0
 KEPT = 256

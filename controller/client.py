@@ -35,9 +35,8 @@ from deepgen.v1.job_pb2 import Attempt, Job
 from ..kernel.errors import RunError, UserError
 from .answers import NotFound, Precondition
 from .calls import Calls, Method
+from .jobs import ENDED as ENDED
 
-ENDED = (Job.SUCCEEDED, Job.FAILED, Job.CANCELLED)
-"""Final until the job is retried."""
 _SEARCHED = 20
 """Pages of 1000 jobs that are looked through for an abbreviated id."""
 Request = TypeVar("Request", bound=Message)

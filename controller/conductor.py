@@ -26,7 +26,7 @@ from .executor import Executor, ExecutorError, Spec
 from .explain import Outlook, explain
 from .jobs import ENDED, LIVE, Record, Refused, ask_suspend, job_id, seconds, seconds_left
 from .launch import RUN, Machine, attempt_folder, command, job_folder
-from .scheduler import Holding, Limits, Plan, Waiting, plan
+from .scheduler import Holding, Limits, Plan, plan
 from .store import Store, StoreUnavailable, Transaction
 from .tending import Tending
 
@@ -108,7 +108,7 @@ class Conductor:
         """Why a job waits, behind which, and when it is expected to start."""
         now = self._clock()
         with self._store.reader() as reader:
-            waiting = [Waiting(*queued) for queued in reader.queued(now=now)]
+            waiting = reader.queued(now=now)
             records = [reader.record(_id(job)) for job in reader.live()]
         expected = {
             _id(record.job): record.job.progress.seconds_left
@@ -185,7 +185,7 @@ class Conductor:
     def _schedule(self, now: float) -> bool:
         """Plans, starts and preempts; whether anything was started."""
         with self._store.reader() as reader:
-            waiting = [Waiting(*queued) for queued in reader.queued(now=now)]
+            waiting = reader.queued(now=now)
             records = [reader.record(_id(job)) for job in reader.live()]
             self._retry = reader.next_retry(now)  # of the same moment: what is not among those that wait, is here
         holding = [_holding(record, now) for record in records]

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..kernel.errors import UserError
+from .tokens import TOKEN_FILE
 
 if TYPE_CHECKING:
     import grpc
 
+ADDRESS = "address"
+"""Where the controller listens, in its state folder: the command line on the same machine looks it up here."""
+DEFAULT_ADDRESS = "127.0.0.1:7450"
 LARGEST_MESSAGE = 16 << 20
 """Bytes of one message that a client takes; a page of 1000 jobs with inline scenes is smaller."""
 _LOOPBACK = ("localhost", "127.", "[::1]", "::1")
@@ -89,7 +93,7 @@ def find(
         raise UserError("--cert and --key belong together; give both or neither")
     if not address:
         try:
-            address = (folder / "address").read_text(encoding="utf-8").strip()
+            address = (folder / ADDRESS).read_text(encoding="utf-8").strip()
         except OSError:
             address = ""
         if not address:
@@ -100,8 +104,8 @@ def find(
     token = ""
     if token_file:
         token = (_bytes(Path(token_file).expanduser(), "--token-file") or b"").decode(errors="replace").strip()
-    elif (folder / "token").is_file():
-        token = (_bytes(folder / "token", "token") or b"").decode(errors="replace").strip()
+    elif (folder / TOKEN_FILE).is_file():
+        token = (_bytes(folder / TOKEN_FILE, "token") or b"").decode(errors="replace").strip()
     if not token.isascii() or not token.isprintable():
         raise UserError(f"the token in {token_file or folder / 'token'} is not one line of plain characters")
     return Endpoint(address, token, *(Path(file).expanduser() if file else None for file in (ca, certificate, key)))

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..kernel.mlflow_store import read_state
+from ..kernel.tracking import BUSY
 from .jobs import ENDED
 from .reading import OutboxItem
 from .store import Store
@@ -29,8 +30,6 @@ SECONDS_BETWEEN_LOOKS = 0.25
 LONGEST_PAUSE = 60.0
 AT_ONCE = 2
 """Processes: each takes the CPU seconds that the import of MLflow costs."""
-BUSY = 75
-"""The exit code of kernel/tracking.py while another tracker is at it."""
 _LOG = logging.getLogger(__name__)
 
 

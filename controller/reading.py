@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from deepgen.v1.controller_pb2 import JobEvent
 from deepgen.v1.job_pb2 import Attempt, Job, JobProgress
 
 from .filters import Cursor, Query
 from .jobs import LIVE, Ledger, Record, Refused, State, stamp
+from .scheduler import Waiting
 
 BYTES = 2 * 1024 * 1024
 """A page and a batch of events end early when they have more: gRPC takes 4 MiB in a message."""
@@ -20,20 +20,6 @@ FEW = 2000
 _JOB = "SELECT job.body, progress.body FROM job LEFT JOIN progress ON progress.job = job.number"
 _LIVE = f"job.state IN ({', '.join(map(str, LIVE))})"
 """With the numbers in the text, as the condition of the index has them."""
-
-
-class Queued(NamedTuple):
-    """A job that waits, as the scheduler looks at it."""
-
-    job_id: str
-    priority: int
-    order: int
-    """Of submission."""
-    owner: str
-    ranks: int
-    preemptible: bool
-    seconds_left: float | None
-    """Of its time limit; None without one."""
 
 
 @dataclass(frozen=True)
@@ -134,14 +120,14 @@ class Reader:
         """Those with an attempt that holds slots, in the order of submission."""
         return [parse_job(*row) for row in self._connection.execute(f"{_JOB} WHERE {_LIVE} ORDER BY job.number")]
 
-    def queued(self, limit: int | None = None, now: float | None = None) -> list[Queued]:
+    def queued(self, limit: int | None = None, now: float | None = None) -> list[Waiting]:
         """Those that wait, by priority and then submission; with `now` without those whose retry is not due yet."""
         rows = self._connection.execute(
             "SELECT id, priority, number, owner, ranks, preemptible, seconds_left FROM job INDEXED BY job_queue "
             "WHERE state = 1 AND (? IS NULL OR not_before <= ?) ORDER BY priority DESC, number LIMIT ?",
             (now, now, -1 if limit is None else limit),
         )
-        return [Queued(row[0], row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in rows]
+        return [Waiting(row[0], row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in rows]
 
     def next_retry(self, now: float) -> float | None:
         """When the next retry is due that is not due yet, in seconds since 1970."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..kernel.errors import UserError
 from .admission import Admission, Roots
 from .conductor import Command, Conduct, Conductor
+from .connection import ADDRESS, DEFAULT_ADDRESS
 from .executor import Executor
 from .launch import Machine, command
 from .limits import Limits as Bounds
@@ -26,10 +27,7 @@ from .store import Store
 from .tokens import Tokens
 
 STORE = "controller.db"
-ADDRESS = "address"
-"""Where the controller listens: the command line on the same machine looks it up here."""
 LOG = "controller.log"
-DEFAULT_ADDRESS = "127.0.0.1:7450"
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,14 @@ from attempts import PATIENCE, STAND_IN, until
 
 from deepgen.controller.admission import Roots
 from deepgen.controller.client import Client
-from deepgen.controller.connection import Endpoint
+from deepgen.controller.connection import ADDRESS, Endpoint
 from deepgen.controller.executor import Spec
 from deepgen.controller.launch import Machine, attempt_folder, command
 from deepgen.controller.processes import Process
 from deepgen.controller.reading import Reader
 from deepgen.controller.records import read_record
 from deepgen.controller.schema import connect
-from deepgen.controller.serving import ADDRESS, STORE, Settings, serve
+from deepgen.controller.serving import STORE, Settings, serve
 from deepgen.v1.controller_pb2 import CreateJobRequest, JobEvent
 from deepgen.v1.job_pb2 import Attempt, Job
 

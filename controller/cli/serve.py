@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...kernel.errors import UserError
-from ..connection import state_folder
+from ..connection import DEFAULT_ADDRESS, state_folder
 from .arguments import Given, Option, help_of, read
 from .devices import count_gpus
 from .display import note
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     Option("state", "FOLDER", "jobs, logs and the token are kept there; by default ~/.local/state/deepgen"),
-    Option("address", "HOST:PORT", "where it listens, or unix:PATH; by default 127.0.0.1:7450"),
+    Option("address", "HOST:PORT", f"where it listens, or unix:PATH; by default {DEFAULT_ADDRESS}"),
     Option("slots", "N", "how many ranks run at once; by default a slot for each GPU, or one where there is none"),
     Option("allow", "FOLDER", "what scenes may read; may be given again; by default the working folder", many=True),
     Option("scenes", "FOLDER", "scenes that can be named; may be given again; by default ./scenes", many=True),
@@ -32,7 +32,6 @@ OPTIONS = (
     Option("grace", "TIME", "how long ranks that are stopped have for their checkpoint; by default 60s"),
     Option("systemd", "", "print a unit file that starts it with these options, and start nothing"),
 )
-_DEFAULT_ADDRESS = "127.0.0.1:7450"
 
 
 def help_text(arguments: Sequence[str]) -> str:
@@ -74,7 +73,7 @@ def _settings(given: Given) -> Settings:
     grace = given.seconds("grace")
     return Settings(
         state=_state(given),
-        address=given.one("address") or _DEFAULT_ADDRESS,
+        address=given.one("address") or DEFAULT_ADDRESS,
         slots=slots,
         devices=devices,
         roots=Roots(data=allowed, scenes=scenes, plugins=plugins),

@@ -14,7 +14,7 @@ from stored_jobs import a_job, held, submit
 
 from deepgen.controller import attempts, jobs, transaction
 from deepgen.controller.jobs import Refused
-from deepgen.controller.reading import Queued
+from deepgen.controller.scheduler import Waiting
 from deepgen.controller.store import Store, StoreUnavailable
 from deepgen.controller.transaction import Transaction
 from deepgen.kernel.errors import UserError
@@ -231,7 +231,7 @@ def test_the_queue_is_by_priority_and_submission(store: Store, clock: Clock) -> 
     with store.reader() as reader:
         assert [job.job_id for job in reader.queued()] == ["failed", "high", "first", "second", "low"]
         assert [job.job_id for job in reader.queued(2, clock.now)] == ["high", "first"]
-        assert reader.queued(1, clock.now + 1)[0] == Queued("failed", 20, 6, "ada", 1, False, None)
+        assert reader.queued(1, clock.now + 1)[0] == Waiting("failed", 20, 6, "ada", 1, False, None)
         assert (reader.next_retry(clock.now), reader.next_retry(clock.now + 1)) == (clock.now + 1, None)
         assert [job.name for job in reader.live()] == ["jobs/runs"]
         assert reader.count("ada", [Job.QUEUED]) == 5
