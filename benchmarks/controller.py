@@ -151,7 +151,7 @@ def fill(opened: Store, jobs: int) -> None:
         opened.write(partial(some, 1000)).result()
 
     def run(transaction: Transaction) -> None:
-        for job_id_, *_ in transaction.queued(8):
+        for job_id_, *_ in list(transaction.queued(8)):
             transaction.change(job_id_, lambda record: attempts.start_attempt(record, [0], "u", 0.0), "controller")
             transaction.change(job_id_, lambda record: attempts.attempt_running(record, "u", 0.0), "controller")
 
@@ -201,11 +201,11 @@ def pages(jobs: int) -> None:
         tell(case="walk", pages=pages_, seconds=time.monotonic() - begin)
         with opened.reader() as reader:
             for name, work in {
-                "queued": reader.queued,
-                "queued(64)": lambda: reader.queued(64),
+                "queued": lambda: list(reader.queued()),
+                "queued(64)": lambda: list(reader.queued(64)),
                 "live": reader.live,
                 "count": lambda: reader.count("user3", [Job.QUEUED, Job.RUNNING]),
-                "events": lambda: reader.events(jobs // 2, 100, owner="user3"),
+                "events": lambda: reader.events(jobs // 2, 100),
             }.items():
                 taken = timed(work, 50)
                 tell(case=name, p50_ms=percentile(taken, 0.5), p99_ms=percentile(taken, 0.99))

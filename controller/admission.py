@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections import OrderedDict
@@ -70,15 +72,20 @@ class Admitted:
 
     def place(self, folder: Path) -> None:
         """Puts the scene into the folder of its job, before the job is on record; `ensure` sees whether it is whole."""
+        place = str(folder)  # joined as text: this is done for each of a thousand submits a second
         try:
-            os.mkdir(folder, 0o700)
+            os.mkdir(place, 0o700)
         except FileExistsError:
             pass
         except FileNotFoundError:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(folder / SCENE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(handle, "wb") as file:
-            file.write(self._content)
+        handle = os.open(
+            f"{place}/{SCENE}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        with open(handle, "wb", buffering=0) as opened:
+            written = opened.write(self._content)
+        if written != len(self._content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     @cached_property
     def _content(self) -> bytes:
@@ -94,8 +101,15 @@ def _mark(content: bytes) -> bytes:
 class Admission:
     """Checks specs, one at a time, in a thread of its own."""
 
-    def __init__(self, roots: Roots) -> None:
-        self.roots = roots
+    def __init__(self, roots: Roots, aside: Path | None = None) -> None:
+        """Args:
+        roots: what jobs may read.
+        aside: a folder for scenes that came as text, while they are checked; emptied now of what a crash has left.
+        """
+        self.roots, self._aside = roots, aside
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(mode=0o700, parents=True)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admission")
         self._kept: OrderedDict[bytes, tuple[float, asyncio.Future[Admitted]]] = OrderedDict()
 
@@ -137,7 +151,7 @@ class Admission:
         from ..kernel.record import resolved_text
         from . import apart
 
-        with tempfile.TemporaryDirectory(prefix="deepgen-") as aside:
+        with tempfile.TemporaryDirectory(prefix="deepgen-", dir=self._aside) as aside:
             found = Found.of(spec, self.roots, Path(aside))
             tokens = (*found.tokens, f"--num_ranks={spec.ranks or 1}")
             try:

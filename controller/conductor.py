@@ -23,16 +23,18 @@ from . import faults
 from .attempts import end_attempt, start_attempt
 from .delivery import MLFLOW, Delivery
 from .executor import Executor, ExecutorError, Spec
-from .explain import Outlook, explain
+from .explain import Outlook, explain, pausing
 from .jobs import ENDED, LIVE, Record, Refused, ask_suspend, job_id, seconds, seconds_left
 from .launch import RUN, Machine, attempt_folder, command, job_folder
-from .scheduler import Holding, Limits, Plan, plan
+from .scheduler import Holding, Limits, Plan, never, plan
 from .store import Store, StoreUnavailable, Transaction
 from .tending import Tending
 
 ACTOR = "controller"
 SECONDS_BETWEEN_TURNS = 0.1
 """While something runs; otherwise a turn waits for `wake`."""
+SECONDS_TO_GATHER = 0.01
+"""Between two turns, whatever has happened."""
 EVENTS_KEPT = 1_000_000
 SECONDS_BETWEEN_COMPACTIONS = 60.0
 _MLFLOW = {Job.SUCCEEDED: "FINISHED", Job.FAILED: "FAILED", Job.CANCELLED: "KILLED"}
@@ -100,22 +102,26 @@ class Conductor:
             self._thread.join()
         self._delivery.close()
 
-    def reason(self, job_id: str) -> str:
+    def reason(self, job: Job) -> str:
         """Why a job waits, in a line, by the last plan."""
-        return self._plan.reason(job_id)
+        machine, limits = self._conduct.machine, self._conduct.limits
+        return never(job.spec.ranks or 1, machine.slots, limits) or self._plan.reason(_id(job))
 
     def outlook(self, job_id: str) -> Outlook:
         """Why a job waits, behind which, and when it is expected to start."""
         now = self._clock()
         with self._store.reader() as reader:
-            waiting = reader.queued(now=now)
+            asked = reader.record(job_id)
+            waiting = list(reader.queued(now=now))
             records = [reader.record(_id(job)) for job in reader.live()]
+        holding = [_holding(record, now) for record in records]
+        if asked.job.state == Job.QUEUED and asked.ledger.not_before > now:
+            return pausing(asked.job.spec.ranks or 1, holding, self._slots, asked.ledger.not_before, now)
         expected = {
             _id(record.job): record.job.progress.seconds_left
             for record in records
             if record.job.progress.stage == "train" and record.job.progress.seconds_left > 0
         }
-        holding = [_holding(record, now) for record in records]
         return explain(job_id, waiting, holding, self._slots, self._conduct.limits, now, expected)
 
     # --- the loop -----------------------------------------------------------------------------------------------------
@@ -132,6 +138,8 @@ class Conductor:
             except Exception:  # the loop must not end while the controller answers
                 _LOG.exception("a turn failed")
                 self._replan, pause = True, 1.0
+            # Many submits in a row wake it once: planning for each would leave the submits little of the interpreter.
+            self._closing.wait(SECONDS_TO_GATHER)
             self._wake.wait(pause)
             self._wake.clear()
 
@@ -185,11 +193,9 @@ class Conductor:
     def _schedule(self, now: float) -> bool:
         """Plans, starts and preempts; whether anything was started."""
         with self._store.reader() as reader:
-            waiting = reader.queued(now=now)
-            records = [reader.record(_id(job)) for job in reader.live()]
             self._retry = reader.next_retry(now)  # of the same moment: what is not among those that wait, is here
-        holding = [_holding(record, now) for record in records]
-        self._plan = plan(waiting, holding, self._slots, self._conduct.limits, now)
+            holding = [_holding(reader.record(_id(job)), now) for job in reader.live()]
+            self._plan = plan(reader.queued(now=now), holding, self._slots, self._conduct.limits, now)
         for identity, slots in self._plan.starts:
             self._guarded(f"jobs/{identity}", partial(self._start, identity, slots, now))
         for identity in self._plan.preempts:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..kernel.mlflow_store import read_state
-from ..kernel.tracking import BUSY
+from ..kernel.tracking import ABSENT, BUSY, PATIENCE
 from .jobs import ENDED
 from .reading import OutboxItem
 from .store import Store
@@ -27,6 +27,8 @@ MLFLOW = "mlflow"
 SECONDS_FOR_THE_TRACKER = 1.0
 """After which it is not waited for any more, unless it holds its lock."""
 SECONDS_BETWEEN_LOOKS = 0.25
+SECONDS_BETWEEN_PROBES = 2.0
+"""While nobody listens at MLflow's address."""
 LONGEST_PAUSE = 60.0
 AT_ONCE = 2
 """Processes: each takes the CPU seconds that the import of MLflow costs."""
@@ -42,6 +44,8 @@ class Delivery:
         self.address = address or f"sqlite:///{state / 'mlflow.db'}"
         self._log = state / "delivery.log"
         self._at_work: dict[str, tuple[OutboxItem, subprocess.Popen[bytes]]] = {}
+        self._absent_until = 0.0
+        """Nobody listened; until then no other entry is tried either."""
 
     def turn(self, now: float) -> float | None:
         """Looks at what is due; gives the seconds until it should be called again, None when there is nothing."""
@@ -74,7 +78,9 @@ class Delivery:
         again = job is not None and job.state not in ENDED
         if again or read_state(folder).get("status") == told["status"] or not (folder / "log").is_dir():
             self._store.write(lambda transaction: transaction.delivered(item)).result()
-        elif now - item.due >= SECONDS_FOR_THE_TRACKER and len(self._at_work) < AT_ONCE:
+        elif now < item.due + (0.0 if item.tries else SECONDS_FOR_THE_TRACKER) or now < self._absent_until:
+            pass
+        elif len(self._at_work) < AT_ONCE:
             command = [sys.executable, "-P", "-m", "deepgen.kernel.tracking", str(folder)]
             with self._log.open("ab") as log, contextlib.suppress(OSError):
                 process = subprocess.Popen(
@@ -82,7 +88,12 @@ class Delivery:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, "MLFLOW_TRACKING_URI": self.address, "MLFLOW_DISABLE_TELEMETRY": "true"},
+                    env={
+                        **PATIENCE,
+                        **os.environ,
+                        "MLFLOW_TRACKING_URI": self.address,
+                        "MLFLOW_DISABLE_TELEMETRY": "true",
+                    },
                     start_new_session=True,
                 )
                 self._at_work[item.key] = item, process
@@ -91,8 +102,12 @@ class Delivery:
         if code == 0:
             self._store.write(lambda transaction: transaction.delivered(item)).result()
             return
-        pause = SECONDS_BETWEEN_LOOKS if code == BUSY else min(2.0**item.tries, LONGEST_PAUSE)
-        if code != BUSY:
+        pauses = {BUSY: SECONDS_BETWEEN_LOOKS, ABSENT: SECONDS_BETWEEN_PROBES}
+        pause = pauses.get(code, min(2.0**item.tries, LONGEST_PAUSE))
+        if code == ABSENT:
+            self._absent_until = now + pause
+        elif code != BUSY:
             _LOG.warning("MLflow did not take the end of %s; again in %.0f s (see %s)", item.key, pause, self._log)
-        problem = "" if code == BUSY else f"the recorder ended with code {code}"
+        problems = {BUSY: "", ABSENT: "nobody listens at MLflow's address"}
+        problem = problems.get(code, f"the recorder ended with code {code}")
         self._store.write(lambda transaction: transaction.postponed(item, now + pause, problem)).result()

@@ -80,6 +80,13 @@ def explain(
     return Outlook(len(before) + 1, tuple(behind), start, why, job.ranks, free, total)
 
 
+def pausing(ranks: int, holding: Sequence[Holding], slots: Sequence[int], until: float, now: float) -> Outlook:
+    """The outlook of a job whose last attempt failed, and whose next one is put off."""
+    free = len(set(slots).difference(*(job.slots for job in holding)))
+    summary = f"pauses after a failed attempt: queued again {_from_now(until - now)}"
+    return Outlook(0, (), until, summary, ranks, free, len(slots))
+
+
 def _is_head(job_id: str, decided: Plan) -> bool:
     return decided.head is not None and decided.head.job_id == job_id
 

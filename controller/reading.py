@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from deepgen.v1.controller_pb2 import JobEvent
@@ -120,14 +120,17 @@ class Reader:
         """Those with an attempt that holds slots, in the order of submission."""
         return [parse_job(*row) for row in self._connection.execute(f"{_JOB} WHERE {_LIVE} ORDER BY job.number")]
 
-    def queued(self, limit: int | None = None, now: float | None = None) -> list[Waiting]:
-        """Those that wait, by priority and then submission; with `now` without those whose retry is not due yet."""
+    def queued(self, limit: int | None = None, now: float | None = None) -> Iterator[Waiting]:
+        """Those that wait, by priority and then submission; with `now` without those whose retry is not due yet.
+
+        They are read as they are asked for, so whoever needs the first of 100,000 does not wait for the others.
+        """
         rows = self._connection.execute(
             "SELECT id, priority, number, owner, ranks, preemptible, seconds_left FROM job INDEXED BY job_queue "
             "WHERE state = 1 AND (? IS NULL OR not_before <= ?) ORDER BY priority DESC, number LIMIT ?",
             (now, now, -1 if limit is None else limit),
         )
-        return [Waiting(row[0], row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in rows]
+        return (Waiting(row[0], row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in rows)
 
     def next_retry(self, now: float) -> float | None:
         """When the next retry is due that is not due yet, in seconds since 1970."""
@@ -136,17 +139,13 @@ class Reader:
         ).fetchone()
         return None if due is None else float(due)
 
-    def events(self, after: int, limit: int, job_id: str | None = None, owner: str | None = None) -> list[JobEvent]:
+    def events(self, after: int, limit: int, job_id: str | None = None) -> list[JobEvent]:
         """The next ones behind `after`, at most `limit`; empty only when there are none."""
-        condition = "sequence > ?"
-        parameters: list[int | str] = [after]
-        for column, value in (("job_id", job_id), ("owner", owner)):
-            if value is not None:
-                condition, parameters = f"{condition} AND {column} = ?", [*parameters, value]
+        condition = "sequence > :after" if job_id is None else "sequence > :after AND job_id = :job_id"
         rows = self._connection.execute(
             "SELECT sequence, time, type, body, actor, request_id FROM event "
-            f"WHERE {condition} ORDER BY sequence LIMIT ?",
-            (*parameters, limit),
+            f"WHERE {condition} ORDER BY sequence LIMIT :limit",
+            {"after": after, "job_id": job_id, "limit": limit},
         )
         found, total = [], 0
         for sequence, time, type, body, actor, request_id in rows:

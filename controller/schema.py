@@ -117,6 +117,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             UPDATE tally SET jobs = jobs - 1 WHERE owner = old.owner AND state = old.state;
         END""",
     ),
+    # Version 3: nobody asks for the events of an owner.
+    ("DROP INDEX event_owner",),
 )
 """What makes each version of the one before it; a version that was released is never changed."""
 
@@ -126,6 +128,7 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA temp_store = MEMORY")  # else each page of a savepoint goes to a file on the side first
     return connection
 
 

@@ -82,16 +82,24 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._tokens = tokens
         self._rates = rates
         self._certificates = certificates
+        self._guarded: dict[str, Handler] = {}
+        """The methods there are, behind the gate."""
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Puts the gate before every method."""
-        handler: Any = await continuation(handler_call_details)
-        if handler is None or handler_call_details.method.startswith(OPEN):
-            return handler  # type: ignore[no-any-return]  # None: gRPC itself says that there is no such method
+        """Puts the gate before every method, once."""
+        name = handler_call_details.method
+        if name not in self._guarded:
+            handler: Any = await continuation(handler_call_details)
+            if handler is None:
+                return None  # type: ignore[return-value]  # gRPC itself says that there is no such method
+            self._guarded[name] = handler if name.startswith(OPEN) else self._guard(handler)
+        return self._guarded[name]
+
+    def _guard(self, handler: Any) -> Handler:
         method = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         sides = (handler.request_streaming, handler.response_streaming)
         kind = "_".join("stream" if side else "unary" for side in sides)

@@ -31,7 +31,7 @@ from .refusals import Refusal, invalid
 from .removal import Removal
 from .security import caller, require, require_sight, shown, shown_attempt
 from .store import Store, StoreUnavailable, Transaction
-from .submission import check_labels, check_priority, check_spec, digest, new_job
+from .submission import check_labels, check_priority, check_request, digest, new_job
 from .watching import HEARTBEAT_SECONDS, watch
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Conductor(Protocol):
         """Something has changed: look now. Safe in any thread."""
         ...
 
-    def reason(self, job_id: str) -> str:
+    def reason(self, job: Job) -> str:
         """Why a job waits, in a line, as far as is known without a look at the others."""
         ...
 
@@ -85,9 +85,7 @@ class JobsService(JobsServicer):
         if found.role == "viewer":
             raise Refusal("PERMISSION_DENIED", f"{found.user} may not create jobs: viewers change nothing")
         check_create(request, self._limits)
-        check_spec(request.job.spec)
-        check_priority(request.job.priority)
-        check_labels(request.job.labels)
+        check_request(request)
         admitted: Admitted | None = None
         problem: Exception | None = None
         try:
@@ -100,8 +98,7 @@ class JobsService(JobsServicer):
                 assert problem is not None
                 raise problem
             with self._store.reader() as reader:
-                taken = reader.job
-                return new_job(request, found.user, time.time(), lambda id: taken(id) is not None, admitted.name)
+                return new_job(request, found.user, time.time(), reader.exists, admitted.name)
 
         def work(transaction: Transaction) -> Job:
             if request.request_id:
@@ -111,8 +108,7 @@ class JobsService(JobsServicer):
             if admitted is None:
                 assert problem is not None
                 raise problem
-            taken = transaction.job
-            made = new_job(request, found.user, time.time(), lambda id: taken(id) is not None, admitted.name)
+            made = new_job(request, found.user, time.time(), transaction.exists, admitted.name)
             kept = transaction.insert_job(made, found.user, request.request_id)
             identity = jobs.job_id(kept.name)
             if request.request_id:
@@ -282,7 +278,7 @@ class JobsService(JobsServicer):
         """The job as the caller may see it; one that waits says for what."""
         seen = shown(job)
         if seen.state == Job.QUEUED:
-            waits = self._conductor.reason(jobs.job_id(seen.name))
+            waits = self._conductor.reason(seen)
             seen.state_reason = f"{seen.state_reason}; {waits}" if seen.state_reason else waits
         return seen
 

@@ -28,6 +28,8 @@ from .tokens import Tokens
 
 STORE = "controller.db"
 LOG = "controller.log"
+CHECKED = ".checked"
+"""Folder of scenes that came as text, while they are checked."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None], executor: Exe
     with contextlib.ExitStack() as undo:
         undo.callback(store.close)
         sweep(store, state)
-        admission = Admission(settings.roots)
+        admission = Admission(settings.roots, state / CHECKED)
         undo.callback(admission.close)
         conduct = Conduct(
             state=state,

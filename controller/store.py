@@ -223,6 +223,7 @@ class Store:
                 raise
             entry.problem = problem
             self._writer.execute("ROLLBACK TO work")
+            transaction.undone()
         self._writer.execute("RELEASE work")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import secrets
@@ -25,26 +26,18 @@ _SUFFIX = "23456789abcdefghjkmnpqrstuvwxyz"
 
 
 def new_job(request: CreateJobRequest, owner: str, now: float, taken: Callable[[str], bool], scene: str = "") -> Job:
-    """A QUEUED job as the request wants it, ready for `Transaction.insert_job`; Refused when it is not well-formed.
+    """A QUEUED job as a checked request wants it, ready for `Transaction.insert_job`.
 
-    `taken` says whether an ID is in use; one that is made up begins with the name of the `scene`. Only `spec`,
-    `labels` and `priority` are taken over from the request's job.
+    `taken` says whether an ID is in use: Refused (ALREADY_EXISTS) when the one that is asked for is. One that is made
+    up begins with the name of the `scene`. Only `spec`, `labels` and `priority` are taken over from the request's job.
     """
     job_id = request.job_id
-    if job_id and not _ID.fullmatch(job_id):
-        raise Refused(
-            f"job ID {job_id!r} must have 3 to 63 lower-case letters, digits and hyphens, with no hyphen at its ends",
-            field="job_id",
-        )
     if job_id and taken(job_id):
         raise Refused(
             f"there is a job {job_id!r} already: leave the ID out to be given one", "ALREADY_EXISTS", "job_id"
         )
-    check_spec(request.job.spec)
-    check_priority(request.job.priority)
-    check_labels(request.job.labels)
     while not job_id:
-        drawn = f"{_slug(scene or request.job.spec.scene)}-{''.join(secrets.choice(_SUFFIX) for _ in range(5))}"
+        drawn = f"{_slug(scene or request.job.spec.scene)}-{_suffix()}"
         job_id = "" if taken(drawn) else drawn
     job = Job(
         name=f"jobs/{job_id}",
@@ -58,6 +51,19 @@ def new_job(request: CreateJobRequest, owner: str, now: float, taken: Callable[[
     )
     job.spec.ranks = job.spec.ranks or 1
     return job
+
+
+def check_request(request: CreateJobRequest) -> None:
+    """Refused when the ID, the numbers or the labels are not well-formed."""
+    if request.job_id and not _ID.fullmatch(request.job_id):
+        raise Refused(
+            f"job ID {request.job_id!r} must have 3 to 63 lower-case letters, digits and hyphens, "
+            "with no hyphen at its ends",
+            field="job_id",
+        )
+    check_spec(request.job.spec)
+    check_priority(request.job.priority)
+    check_labels(request.job.labels)
 
 
 def digest(request: CreateJobRequest) -> bytes:
@@ -108,6 +114,15 @@ def check_labels(labels: Mapping[str, str]) -> None:
             )
 
 
+def _suffix() -> str:
+    number, letters = secrets.randbelow(len(_SUFFIX) ** 5), ""
+    for _ in range(5):
+        number, letter = divmod(number, len(_SUFFIX))
+        letters += _SUFFIX[letter]
+    return letters
+
+
+@functools.lru_cache(1024)
 def _slug(scene: str) -> str:
     """The scene's name as the beginning of an ID, short enough for what is put behind it."""
     words = re.sub(r"[^a-z0-9]+", "-", PurePath(scene).stem.lower()).strip("-")[:50].strip("-")

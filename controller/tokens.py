@@ -65,7 +65,7 @@ class Tokens:
     """The tokens of a state folder. A change by another process is seen at the next call."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
-        self._folder = folder
+        self._folder, self._path = folder, folder / RECORD
         self._clock = clock
         self._known: tuple[Known, ...] = ()
         self._roles: dict[str, Role] = {}
@@ -149,12 +149,12 @@ class Tokens:
             self._read()
             yield
             content = {"tokens": [asdict(known) for known in self._known], "roles": self._roles}
-            _write(self._folder / RECORD, json.dumps(content, indent=1) + "\n")
+            _write(self._path, json.dumps(content, indent=1) + "\n")
         finally:
             os.close(lock)
 
     def _read(self) -> None:
-        path = self._folder / RECORD
+        path = self._path
         try:
             now = path.stat()
         except FileNotFoundError:

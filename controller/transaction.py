@@ -29,6 +29,7 @@ class Transaction(Reader):
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
         super().__init__(connection)
         self._clock = clock
+        self._newest: int | None = None
 
     def insert_job(self, job: Job, actor: str, request_id: str = "") -> Job:
         """Keeps a new job, with its event; Refused (ALREADY_EXISTS) when its ID is taken."""
@@ -189,7 +190,9 @@ class Transaction(Reader):
         """A copy at the next sequence number, and the time of its event in seconds since 1970."""
         kept, now = Job(), self._clock()
         kept.CopyFrom(job)
-        kept.sequence = self.newest_sequence() + 1
+        if self._newest is None:
+            self._newest = self.newest_sequence()
+        kept.sequence = self._newest + 1
         kept.etag = f"{kept.sequence:x}"
         kept.update_time.CopyFrom(stamp(now))
         return kept, now
@@ -199,6 +202,11 @@ class Transaction(Reader):
             "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (job.sequence, now, type, job_id(job.name), job.owner, actor, request_id, job.SerializeToString()),
         )
+        self._newest = job.sequence
+
+    def undone(self) -> None:
+        """What the last work wrote is gone."""
+        self._newest = None
 
     def _label(self, number: int | None, job: Job) -> None:
         if job.labels:
@@ -209,9 +217,11 @@ class Transaction(Reader):
 
 def _columns(job: Job, ledger: Ledger) -> dict[str, object]:
     """A job's row, apart from its number and ID."""
-    body = Job()
-    body.CopyFrom(job)
-    body.ClearField("progress")
+    body = job
+    if job.HasField("progress"):
+        body = Job()
+        body.CopyFrom(job)
+        body.ClearField("progress")
     return {
         "owner": job.owner,
         "scene": job.spec.scene,

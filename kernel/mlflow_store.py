@@ -9,12 +9,14 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,6 +37,18 @@ def store_address(address: str | None) -> str:
 def without_password(address: str) -> str:
     """An address that may be shown and kept."""
     return re.sub(r"//[^/@]*@", "//", address)
+
+
+def answers(address: str) -> bool:
+    """Whether anybody listens there, where it is a server's address: to ask costs less than to load MLflow for it."""
+    url = urlsplit(address)
+    if url.scheme not in ("http", "https"):
+        return True
+    try:
+        socket.create_connection((url.hostname or "", url.port or (443 if url.scheme == "https" else 80)), 2.0).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from deepgen.v1.event_pb2 import Event
 
 from .events import FILE, EventReader
-from .mlflow_store import read_state, store_address, without_password, write_state
+from .mlflow_store import answers, read_state, store_address, without_password, write_state
 from .record import SCENE_FILE, plain_settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ LOG = Path("log") / "tracking.log"
 LOCK = Path("log") / "tracking.lock"
 BUSY = 75
 """The exit code for "try again later": EX_TEMPFAIL of sysexits.h."""
+ABSENT = 69
+"""The exit code for "nobody listens at MLflow's address": EX_UNAVAILABLE of sysexits.h."""
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "OMP_NUM_THREADS": "1"}
+"""Of the environment. MLflow's own patience is minutes for each call; ours is to try again later."""
 NICE = 10
 SECONDS_BETWEEN_RECORDS = 5.0
 SECONDS_BETWEEN_ATTEMPTS = 30.0
@@ -91,15 +95,8 @@ def start(folder: Path, settings: TrackingSettings) -> Tracker | None:
     """Starts the tracker of a run; None when tracking is off or the process cannot be started. Never raises."""
     if not settings.tracking:
         return None
-    environment = {
-        # MLflow's own patience is minutes for each call; ours is to try again later.
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-        "OMP_NUM_THREADS": "1",
-        **os.environ,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DEEPGEN_TRACKER": "1",  # a supervisor that ends what a run leaves behind spares it
-    }
+    # A supervisor that ends what a run leaves behind spares it.
+    environment = {**PATIENCE, **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DEEPGEN_TRACKER": "1"}
     try:
         (folder / LOG).parent.mkdir(parents=True, exist_ok=True)
         with (folder / LOG).open("ab") as log:
@@ -122,7 +119,7 @@ def start(folder: Path, settings: TrackingSettings) -> Tracker | None:
 
 
 def main() -> int:
-    """The tracker process: 0 when all of the run was recorded, BUSY when another tracker is at it."""
+    """The tracker process: 0 when all was recorded, BUSY when another tracker is at it, ABSENT when MLflow is gone."""
     if len(sys.argv) > 2:
         return _record_late(Path(sys.argv[1]), (sys.argv[2], " ".join(sys.argv[3:])))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -144,6 +141,8 @@ def _record_late(folder: Path, ended: tuple[str, str]) -> int:
             given = plain_settings(record.read_text(encoding="utf-8")) if record.exists() else {}
             known = {each.name for each in fields(TrackingSettings)}
             settings = TrackingSettings(**{name: value for name, value in given.items() if name in known})
+            if settings.tracking and not answers(store_address(settings.mlflow_tracking_uri)):
+                return ABSENT
             return _Follower(folder, settings, os.getppid()).record_all(ended) if settings.tracking else 0
     except BlockingIOError:
         return BUSY

@@ -135,6 +135,12 @@ class LightController:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @property
+    def process_id(self) -> int:
+        """Of the process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     # --- what it did --------------------------------------------------------------------------------------------------
 
     @property

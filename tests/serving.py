@@ -46,7 +46,7 @@ class Conductor:
     def wake(self) -> None:
         self.wakes += 1
 
-    def reason(self, job_id: str) -> str:
+    def reason(self, job: Job) -> str:
         return "next to start"
 
     def outlook(self, job_id: str) -> Outlook:

@@ -261,6 +261,17 @@ def test_equal_specs_are_checked_once(data: Path) -> None:
     asyncio.run(check())
 
 
+def test_what_a_crash_has_left_of_a_check_is_gone_at_the_next_start(data: Path, tmp_path: Path) -> None:
+    left = tmp_path / ".checked" / "deepgen-x" / "scene.yaml"
+    left.parent.mkdir(parents=True)
+    left.write_text("task: seq2label")
+    admission = Admission(Roots((data,)), tmp_path / ".checked")
+    assert not left.exists()
+    text = (data / "scenes" / "letters.yaml").read_text()
+    assert "task: seq2label" in admission.examine(JobSpec(inline_scene=text)).text
+    assert list((tmp_path / ".checked").iterdir()) == []
+
+
 def test_a_scene_that_was_lost_is_admitted_anew(data: Path, tmp_path: Path) -> None:
     admission = Admission(Roots((data,), (data / "scenes",)))
     file = admission.ensure(JobSpec(scene="letters"), tmp_path / "job")

@@ -11,19 +11,16 @@ from typing import Any
 import pytest
 from attempts import STAND_IN, until
 from conducting import World
-from stored_jobs import a_job
 
 from deepgen.controller import jobs
-from deepgen.controller.delivery import MLFLOW, Delivery
 from deepgen.controller.executor import ExecutorError, Phase, Spec
 from deepgen.controller.following import Following
 from deepgen.controller.jobs import Record
-from deepgen.controller.launch import RUN, job_folder
+from deepgen.controller.launch import job_folder
 from deepgen.controller.local import LocalExecutor
 from deepgen.controller.processes import members
 from deepgen.controller.scheduler import Limits
 from deepgen.controller.shim import COOKIE
-from deepgen.controller.store import Store
 from deepgen.kernel.errors import UserError
 from deepgen.kernel.events import EventStream
 from deepgen.kernel.mlflow_store import STATE
@@ -80,6 +77,9 @@ def test_a_killed_launcher_and_a_killed_supervisor_are_retried(world: World) -> 
     for stage in world.running("one").stages():
         stage.signal(signal.SIGKILL)
     world.wait("one", Job.QUEUED, 1)
+    seen = world.conductor.outlook("one")
+    assert seen.summary.startswith("pauses after a failed attempt: queued again ")
+    assert (seen.start, seen.position, seen.slots_wanted) == (world.record("one").ledger.not_before, 0, 1)
     world.pass_time(1)
     world.wait("one", Job.RUNNING, 2)
     world.running("one").shim().signal(signal.SIGKILL)
@@ -178,7 +178,7 @@ def test_a_job_of_greater_priority_takes_the_slots_and_gives_them_back(world: Wo
     world.wait("great", Job.RUNNING)
     small = world.wait("small", Job.QUEUED)
     assert small.state_reason == "preempted by great"
-    assert world.conductor.reason("small")
+    assert world.conductor.reason(small)
     assert world.conductor.outlook("small").behind == ("great",)
     world.gate("great").touch()
     world.gate("small").touch()
@@ -336,7 +336,7 @@ def test_each_user_has_so_many_slots(world: World) -> None:
     world.wait("ada-1", Job.RUNNING)
     world.wait("bob-1", Job.RUNNING)
     assert world.record("ada-2").job.state == world.record("bob-2").job.state == Job.QUEUED
-    assert "ada" in world.conductor.reason("ada-2")
+    assert "ada" in world.conductor.reason(world.record("ada-2").job)
     world.gate("ada-1").touch()
     world.wait("ada-2", Job.RUNNING)
     assert world.record("bob-2").job.state == Job.QUEUED
@@ -348,21 +348,6 @@ def test_a_job_that_waits_says_why(world: World) -> None:
     world.submit("two", ranks=2)
     world.submit("large", ranks=3)
     assert "wants 3 slots, and there are 2 in all" in world.conductor.outlook("large").summary
+    assert "wants 3 slots, and there are 2 in all" in world.conductor.reason(world.record("large").job)
     seen = world.conductor.outlook("two")
     assert (seen.position, seen.slots_wanted, seen.slots_free, seen.slots_total) == (1, 2, 0, 2)
-
-
-def test_mlflow_is_not_told_of_an_end_that_a_retry_has_taken_back(tmp_path: Path) -> None:
-    """Its recorder would meet the tracker of the run that is at work again, and come back for ever."""
-    store = Store(tmp_path / "controller.db")
-    run = job_folder(tmp_path, "one") / RUN
-    (run / "log").mkdir(parents=True)
-    told = json.dumps({"folder": str(run), "status": "FAILED", "reason": ""}).encode()
-    store.write(lambda transaction: transaction.insert_job(a_job("one"), "ada")).result()
-    store.write(lambda transaction: transaction.send(MLFLOW, "one", told, 0.0)).result()
-    delivery = Delivery(store, tmp_path, "")
-    delivery.turn(10.0)
-    with store.reader() as reader:
-        assert reader.outbox(1e12, 1) == []
-    delivery.close()
-    store.close()

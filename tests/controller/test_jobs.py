@@ -77,7 +77,7 @@ def test_an_id_that_is_taken_is_refused_or_not_drawn() -> None:
 @pytest.mark.parametrize("job_id", ["ab", "a" * 64, "Upper", "-begins", "ends-", "a_b", "a/b", "größe", "abc\n"])
 def test_ids_that_are_refused(job_id: str) -> None:
     with refused(field="job_id"):
-        submission.new_job(request(job_id), "ada", NOW, lambda _: False)
+        submission.check_request(request(job_id))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_is_out_of_bounds_is_refused_by_its_path(field: str, change: object
     asked = request()
     change(asked.job)  # type: ignore[operator]
     with refused(field=field):
-        submission.new_job(asked, "ada", NOW, lambda _: False)
+        submission.check_request(asked)
 
 
 def test_the_digest_is_of_all_but_the_request_id() -> None:

@@ -231,7 +231,7 @@ def test_the_queue_is_by_priority_and_submission(store: Store, clock: Clock) -> 
     with store.reader() as reader:
         assert [job.job_id for job in reader.queued()] == ["failed", "high", "first", "second", "low"]
         assert [job.job_id for job in reader.queued(2, clock.now)] == ["high", "first"]
-        assert reader.queued(1, clock.now + 1)[0] == Waiting("failed", 20, 6, "ada", 1, False, None)
+        assert next(reader.queued(1, clock.now + 1)) == Waiting("failed", 20, 6, "ada", 1, False, None)
         assert (reader.next_retry(clock.now), reader.next_retry(clock.now + 1)) == (clock.now + 1, None)
         assert [job.name for job in reader.live()] == ["jobs/runs"]
         assert reader.count("ada", [Job.QUEUED]) == 5
@@ -249,14 +249,12 @@ def test_an_update_moves_a_job_in_the_queue_and_in_lists(store: Store) -> None:
         assert reader.events(2, 1)[0].type == JobEvent.UPDATED
 
 
-def test_events_of_one_job_and_of_one_owner(store: Store) -> None:
+def test_events_of_one_job(store: Store) -> None:
     insert(store, "one", owner="ada")
     insert(store, "two", owner="eve")
     start(store, "one")
     with store.reader() as reader:
         assert [event.sequence for event in reader.events(0, 9, job_id="one")] == [1, 3, 4]
-        assert [event.sequence for event in reader.events(0, 9, owner="eve")] == [2]
-        assert reader.events(0, 9, job_id="one", owner="eve") == []
 
 
 def test_what_was_replaced_in_the_outbox_is_still_to_be_sent(store: Store) -> None:

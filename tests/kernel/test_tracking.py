@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -127,6 +128,26 @@ def test_a_store_that_is_not_there_leaves_the_run_alone(store: tuple[Path, dict[
     assert "Connection refused" in said["unreachable"]
     assert "warning: MLflow did not take the record" in (place / "unreachable" / tracking.LOG).read_text()
     assert "secret" not in said["unreachable"]
+
+
+def test_a_late_record_does_not_load_mlflow_where_nobody_listens(store: tuple[Path, dict[str, str]]) -> None:
+    folder = store[0] / "unreachable"
+    before = (folder / tracking.LOG).read_text()
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "deepgen.kernel.tracking",
+        str(folder),
+        "FAILED",
+        "it was killed",
+    ]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": CLOSED}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == tracking.ABSENT, done.stderr
+    assert "mlflow" not in {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert (folder / tracking.LOG).read_text() == before
 
 
 def test_a_resumed_run_goes_on_in_the_same_mlflow_run(store: tuple[Path, dict[str, str]]) -> None:
