@@ -52,7 +52,7 @@ def main() -> None:
     ):
         if given.jobs:
             store = Store(controller.state / STORE)
-            fill(store, given.jobs)
+            fill(store, given.jobs, live=0)
             store.close()
         begun = time.monotonic()
         process = controller.start() and controller.process_id
@@ -67,6 +67,7 @@ def main() -> None:
 async def calls(controller: LightController, clients: int, seconds: float) -> None:
     """Pages, then submits by all clients, then a watch while one client submits now and then."""
     request = controller.request("holds-the-slot", {"gate": str(controller.folder / "gate")})
+    request.job.priority = 1000
     token = (controller.state / "token").read_text(encoding="utf-8").strip()
     metadata = (("authorization", f"Bearer {token}"),)
     channels = [
@@ -76,7 +77,7 @@ async def calls(controller: LightController, clients: int, seconds: float) -> No
     stubs = [JobsStub(channel) for channel in channels]
     await stubs[0].CreateJob(request, metadata=metadata)
     controller.wait("holds-the-slot", Job.RUNNING)
-    request.job_id = ""
+    request.job_id, request.job.priority = "", 0
 
     async def submit(stub: JobsStub) -> float:
         asked = CreateJobRequest(request_id=str(uuid.uuid4()))

@@ -26,7 +26,7 @@ from measure import WORK, tell
 from deepgen.controller import attempts, filters
 from deepgen.controller.jobs import job_id
 from deepgen.controller.store import Store
-from deepgen.controller.submission import digest, new_job
+from deepgen.controller.submission import digest, insert, new_job
 from deepgen.controller.transaction import Transaction
 from deepgen.v1.controller_pb2 import CreateJobRequest
 from deepgen.v1.job_pb2 import Job
@@ -76,8 +76,7 @@ def create(asked: CreateJobRequest, owner: str, transaction: Transaction) -> Job
     known = transaction.replay(asked.request_id, owner, digest(asked))
     if known is not None:
         return known
-    job = new_job(asked, owner, time.time(), transaction.exists)
-    job = transaction.insert_job(job, owner, asked.request_id)
+    job = insert(transaction, new_job(asked, owner, time.time()), asked)
     transaction.remember(asked.request_id, owner, digest(asked), job_id(job.name))
     return job
 
@@ -134,14 +133,14 @@ def bare_commit(folder: Path) -> float:
     return statistics.median(taken)
 
 
-def fill(opened: Store, jobs: int) -> None:
+def fill(opened: Store, jobs: int, live: int = 8) -> None:
     """Jobs of which most have ended."""
     chosen = random.Random(0)
 
     def some(number: int, transaction: Transaction) -> None:
         for _ in range(number):
             now = time.time()
-            job = new_job(request(chosen), chosen.choice(OWNERS), now, transaction.exists)
+            job = new_job(request(chosen), chosen.choice(OWNERS), now)
             job.state = chosen.choices((Job.SUCCEEDED, Job.FAILED, Job.QUEUED), (80, 15, 5))[0]
             if job.state != Job.QUEUED:
                 job.end_time.CopyFrom(job.create_time)
@@ -151,7 +150,7 @@ def fill(opened: Store, jobs: int) -> None:
         opened.write(partial(some, 1000)).result()
 
     def run(transaction: Transaction) -> None:
-        for job_id_, *_ in list(transaction.queued(8)):
+        for job_id_, *_ in list(transaction.queued(live)):
             transaction.change(job_id_, lambda record: attempts.start_attempt(record, [0], "u", 0.0), "controller")
             transaction.change(job_id_, lambda record: attempts.attempt_running(record, "u", 0.0), "controller")
 

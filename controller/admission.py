@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
-import os
 import re
 import shutil
 import tempfile
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +31,6 @@ NAME = re.compile(r"(?!\.)[\w.-]{1,100}")
 KEPT_SECONDS = 5.0
 KEPT = 256
 """Verdicts that are kept, so that a thousand jobs alike are checked once."""
-_MARK = b"\n# sha256 of the lines above: "
 INLINE = "inline_scene"
 """What an inline scene is called in messages, in place of the file it was written to for a moment."""
 
@@ -70,32 +68,10 @@ class Admitted:
     """With every value, and nothing left that depends on where it is read: see kernel.record.resolved_text."""
     notes: tuple[str, ...] = ()
 
-    def place(self, folder: Path) -> None:
-        """Puts the scene into the folder of its job, before the job is on record; `ensure` sees whether it is whole."""
-        place = str(folder)  # joined as text: this is done for each of a thousand submits a second
-        try:
-            os.mkdir(place, 0o700)
-        except FileExistsError:
-            pass
-        except FileNotFoundError:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(
-            f"{place}/{SCENE}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        with open(handle, "wb", buffering=0) as opened:
-            written = opened.write(self._content)
-        if written != len(self._content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     @cached_property
-    def _content(self) -> bytes:
-        content = self.text.encode()
-        return content + _mark(content)
-
-
-def _mark(content: bytes) -> bytes:
-    """The last line: without it the file is not whole, as it is not written through to the disk."""
-    return _MARK[1:] + hashlib.sha256(content).hexdigest().encode() + b"\n"
+    def packed(self) -> bytes:
+        """The text as the store keeps it."""
+        return zlib.compress(self.text.encode())
 
 
 class Admission:
@@ -137,14 +113,6 @@ class Admission:
             return await asyncio.shield(verdict)  # several may wait for it; one that goes away takes nothing from them
         except UserError as error:
             raise error.with_traceback(None) from None  # it is raised again and again, and would grow
-
-    def ensure(self, spec: JobSpec, folder: Path) -> Path:
-        """The admitted scene in a job's folder; made anew where a power cut has taken it. Raises like `admit`."""
-        path = folder / SCENE
-        content = path.read_bytes() if path.is_file() else b""
-        if not content.endswith(_mark(content[: content.rfind(_MARK) + 1])):
-            self.examine(spec).place(folder)
-        return path
 
     def examine(self, spec: JobSpec) -> Admitted:
         """`admit` in the calling thread."""

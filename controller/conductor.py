@@ -16,16 +16,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from deepgen.v1.job_pb2 import Attempt, Job, JobSpec
+from deepgen.v1.job_pb2 import Attempt, Job
 
-from ..kernel.errors import UserError
 from . import faults
 from .attempts import end_attempt, start_attempt
 from .delivery import MLFLOW, Delivery
 from .executor import Executor, ExecutorError, Spec
 from .explain import Outlook, explain, pausing
 from .jobs import ENDED, LIVE, Record, Refused, ask_suspend, job_id, seconds, seconds_left
-from .launch import RUN, Machine, attempt_folder, command, job_folder
+from .launch import RUN, Machine, attempt_folder, command, job_folder, write_scene
 from .scheduler import Holding, Limits, Plan, never, plan
 from .store import Store, StoreUnavailable, Transaction
 from .tending import Tending
@@ -33,7 +32,7 @@ from .tending import Tending
 ACTOR = "controller"
 SECONDS_BETWEEN_TURNS = 0.1
 """While something runs; otherwise a turn waits for `wake`."""
-SECONDS_TO_GATHER = 0.01
+SECONDS_TO_GATHER = 0.05
 """Between two turns, whatever has happened."""
 EVENTS_KEPT = 1_000_000
 SECONDS_BETWEEN_COMPACTIONS = 60.0
@@ -57,8 +56,6 @@ class Conduct:
     """Where runs are recorded; empty: in mlflow.db of `state`."""
     command: Command = command
     """What makes an attempt of a job; tests start lighter ranks."""
-    ensure: Callable[[JobSpec, Path], object] = lambda spec, folder: None
-    """Sees to it that the admitted scene lies in the folder of a job; raises UserError where it is admitted no more."""
 
 
 class Conductor:
@@ -227,13 +224,14 @@ class Conductor:
         """Hands the attempt to the executor; again after a restart, which changes nothing if it has it."""
         attempt = record.attempt
         assert attempt is not None
+        with self._store.reader() as reader:
+            scene = reader.scene(_id(record.job))
+        if scene is not None:
+            write_scene(job_folder(self._conduct.state, _id(record.job)), scene)
         try:
-            self._conduct.ensure(record.job.spec, job_folder(self._conduct.state, _id(record.job)))
             self._executor.submit(self._spec(record))
-        except (ExecutorError, UserError) as error:
+        except ExecutorError as error:
             cause, message = Attempt.LAUNCH_ERROR, str(error)
-            if isinstance(error, UserError):  # the scene was lost in a power cut, and is not allowed any more
-                cause = Attempt.USER_ERROR
             self._apply(_id(record.job), lambda known: end_attempt(known, attempt.uid, cause, message, now))
 
     def _spec(self, record: Record) -> Spec:

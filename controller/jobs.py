@@ -279,6 +279,12 @@ def end(changed: Record, state: State, reason: str, now: float, exit_code: int) 
     return replace(changed, ledger=replace(changed.ledger, asked=Attempt.CAUSE_UNSPECIFIED, not_before=0.0))
 
 
+def taken(job_id: str) -> Refused:
+    """That the ID of a new job is another's."""
+    text = f"there is a job {job_id!r} already: leave the ID out to be given one"
+    return Refused(text, "ALREADY_EXISTS", "job_id")
+
+
 def refusal(job: Job, what: str) -> Refused:
     """That the job's state does not allow it."""
     return Refused(f"{job.name} is {Job.State.Name(job.state)} and cannot {what}", "FAILED_PRECONDITION", "name")

@@ -61,6 +61,14 @@ def attempt_folder(state: Path, job_id: str, number: int) -> Path:
     return job_folder(state, job_id) / "attempts" / str(number)
 
 
+def write_scene(home: Path, text: str) -> None:
+    """Puts the admitted scene into the folder of its job; each time anew, as a power cut may have taken it."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    aside = home / f".{SCENE}.new"
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(home / SCENE)
+
+
 def command(
     job: Job,
     attempt: Attempt,

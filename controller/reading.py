@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -52,6 +53,13 @@ class Reader:
     def exists(self, job_id: str) -> bool:
         """Whether the ID is taken."""
         return self._connection.execute("SELECT 1 FROM job WHERE id = ?", (job_id,)).fetchone() is not None
+
+    def scene(self, job_id: str) -> str | None:
+        """The scene that a job runs, as it was admitted; None where its row has none."""
+        row = self._connection.execute(
+            "SELECT admitted.scene FROM admitted JOIN job ON job.number = admitted.job WHERE job.id = ?", (job_id,)
+        ).fetchone()
+        return None if row is None else zlib.decompress(row[0]).decode()
 
     def ledger(self, job_id: str) -> Ledger:
         """Of a job that is there; Refused (NOT_FOUND) otherwise."""

@@ -29,7 +29,7 @@ def delete(transaction: Transaction, state: Path, identity: str, actor: str, eta
         aside.parent.mkdir(mode=0o700, exist_ok=True)
         job_folder(state, identity).rename(aside)
     except FileNotFoundError:
-        return None
+        return aside if aside.exists() else None  # a work may be done twice
     return aside
 
 

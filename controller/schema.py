@@ -117,8 +117,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             UPDATE tally SET jobs = jobs - 1 WHERE owner = old.owner AND state = old.state;
         END""",
     ),
-    # Version 3: nobody asks for the events of an owner.
-    ("DROP INDEX event_owner",),
+    # Version 3: the scenes of jobs, which were files before; nobody asks for the events of an owner.
+    (
+        """CREATE TABLE admitted (
+            job INTEGER PRIMARY KEY REFERENCES job (number) ON DELETE CASCADE,
+            scene BLOB NOT NULL                         -- text, compressed by zlib
+        )""",
+        "DROP INDEX event_owner",
+    ),
 )
 """What makes each version of the one before it; a version that was released is never changed."""
 
@@ -141,6 +147,7 @@ def open_file(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> s
         try:
             _check(connection, path, len(migrations))
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA cache_size = -32000")
             _upgrade(connection, migrations)
         except BaseException:
             connection.close()

@@ -23,15 +23,15 @@ from .explain import Outlook
 from .feed import Feed
 from .filters import cursor, page_token, parse
 from .jobs import Record
-from .launch import RUN, job_folder
+from .launch import RUN
 from .limits import Limits, check_create, check_duration
 from .logs import stream_logs
 from .metrics import find_job, stream_metrics
 from .refusals import Refusal, invalid
 from .removal import Removal
 from .security import caller, require, require_sight, shown, shown_attempt
-from .store import Store, StoreUnavailable, Transaction
-from .submission import check_labels, check_priority, check_request, digest, new_job
+from .store import Store, Transaction
+from .submission import check_labels, check_priority, check_request, digest, insert, new_job
 from .watching import HEARTBEAT_SECONDS, watch
 
 T = TypeVar("T")
@@ -98,25 +98,23 @@ class JobsService(JobsServicer):
                 assert problem is not None
                 raise problem
             with self._store.reader() as reader:
-                return new_job(request, found.user, time.time(), reader.exists, admitted.name)
+                if request.job_id and reader.exists(request.job_id):
+                    raise jobs.taken(request.job_id)
+            return new_job(request, found.user, time.time(), admitted.name)
+
+        made = new_job(request, found.user, time.time(), admitted.name) if admitted is not None else None
 
         def work(transaction: Transaction) -> Job:
             if request.request_id:
                 known = transaction.replay(request.request_id, found.user, asked)
                 if known is not None:
                     return known
-            if admitted is None:
+            if admitted is None or made is None:
                 assert problem is not None
                 raise problem
-            made = new_job(request, found.user, time.time(), transaction.exists, admitted.name)
-            kept = transaction.insert_job(made, found.user, request.request_id)
-            identity = jobs.job_id(kept.name)
+            kept = insert(transaction, made, request, admitted.name, admitted.packed)
             if request.request_id:
-                transaction.remember(request.request_id, found.user, asked, identity)
-            try:  # the conductor sees the job from the commit on
-                admitted.place(job_folder(self._state, identity))
-            except OSError as error:
-                raise StoreUnavailable(f"the scene of {kept.name} cannot be written: {error.strerror}") from error
+                transaction.remember(request.request_id, found.user, asked, jobs.job_id(kept.name))
             return kept
 
         return self._shown(await self._write(work))

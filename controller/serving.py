@@ -76,7 +76,6 @@ async def _serve(settings: Settings, ready: Callable[[str], None], executor: Exe
             grace=settings.grace,
             mlflow_uri=settings.mlflow_uri,
             command=settings.command,
-            ensure=admission.ensure,
         )
         conductor = Conductor(store, executor, conduct)
         undo.callback(conductor.close)

@@ -87,7 +87,8 @@ class Store:
 
         Works run in the order of their calls. An exception of a work undoes that work alone, and is the future's.
         The future fails with StoreUnavailable when the file cannot be written: then nothing of the work is there, and
-        the next write tries again. A work must not wait for anything, and has no effect but by its transaction.
+        the next write tries again. A work must not wait for anything, and has no effect but by its transaction: it may
+        be done twice, when another work of the same commit has failed.
         """
         entry = _Work(work)
         with self._guard:
@@ -170,10 +171,7 @@ class Store:
     def _commit(self, works: list[_Work]) -> None:
         try:
             self._begin()
-            transaction = Transaction(self._writer, self._clock)
-            for each in works:
-                self._do(each, transaction)
-            newest = transaction.newest_sequence()
+            newest = self._do(works)
             faults.point("store.before_commit")
             self._writer.execute("COMMIT")
         except sqlite3.Error as problem:
@@ -211,8 +209,27 @@ class Store:
                 if not busy or self._closed or time.monotonic() > until:
                     raise
 
-    def _do(self, entry: _Work, transaction: Transaction) -> None:
-        self._writer.execute("SAVEPOINT work")
+    def _do(self, works: list[_Work]) -> int:
+        """Does all works in the open transaction; gives the newest sequence number."""
+        transaction = Transaction(self._writer, self._clock)
+        if not all(self._try(each, transaction) for each in works):
+            # Rare: one has failed after it wrote. All are done again, each so that it can be undone alone.
+            self._writer.execute("ROLLBACK")
+            self._begin()
+            transaction = Transaction(self._writer, self._clock)
+            for each in works:
+                self._writer.execute("SAVEPOINT work")
+                if not self._try(each, transaction):
+                    self._writer.execute("ROLLBACK TO work")
+                transaction.flush()
+                self._writer.execute("RELEASE work")
+        transaction.flush()
+        return transaction.newest_sequence()
+
+    def _try(self, entry: _Work, transaction: Transaction) -> bool:
+        """Does a work; False when it has failed, and something of it is there."""
+        mark = transaction.mark()
+        entry.result, entry.problem = None, None
         try:
             entry.result = entry.work(transaction)
         except BaseException as problem:  # also a SystemExit: the writer must go on
@@ -222,9 +239,8 @@ class Store:
             if of_the_file:
                 raise
             entry.problem = problem
-            self._writer.execute("ROLLBACK TO work")
-            transaction.undone()
-        self._writer.execute("RELEASE work")
+            return transaction.undo(mark)
+        return True
 
 
 def _lock(path: Path) -> int:

@@ -7,13 +7,17 @@ import hashlib
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from deepgen.v1.controller_pb2 import CreateJobRequest
 from deepgen.v1.job_pb2 import Job, JobSpec
 
 from .jobs import Refused, stamp
+
+if TYPE_CHECKING:
+    from .transaction import Transaction
 
 PRIORITIES = range(-1000, 1001)
 LABELS, LABEL_LENGTH = 32, 63
@@ -25,22 +29,14 @@ _SUFFIX = "23456789abcdefghjkmnpqrstuvwxyz"
 """Letters and digits that are not taken for each other."""
 
 
-def new_job(request: CreateJobRequest, owner: str, now: float, taken: Callable[[str], bool], scene: str = "") -> Job:
-    """A QUEUED job as a checked request wants it, ready for `Transaction.insert_job`.
+def new_job(request: CreateJobRequest, owner: str, now: float, scene: str = "") -> Job:
+    """A QUEUED job as a checked request wants it, ready for `insert`.
 
-    `taken` says whether an ID is in use: Refused (ALREADY_EXISTS) when the one that is asked for is. One that is made
-    up begins with the name of the `scene`. Only `spec`, `labels` and `priority` are taken over from the request's job.
+    Only `spec`, `labels` and `priority` are taken over from the request's job. Where it asks for no ID, one is drawn
+    that begins with the name of the `scene`.
     """
-    job_id = request.job_id
-    if job_id and taken(job_id):
-        raise Refused(
-            f"there is a job {job_id!r} already: leave the ID out to be given one", "ALREADY_EXISTS", "job_id"
-        )
-    while not job_id:
-        drawn = f"{_slug(scene or request.job.spec.scene)}-{_suffix()}"
-        job_id = "" if taken(drawn) else drawn
     job = Job(
-        name=f"jobs/{job_id}",
+        name=f"jobs/{request.job_id or _drawn(scene or request.job.spec.scene)}",
         spec=request.job.spec,
         labels=request.job.labels,
         priority=request.job.priority,
@@ -51,6 +47,21 @@ def new_job(request: CreateJobRequest, owner: str, now: float, taken: Callable[[
     )
     job.spec.ranks = job.spec.ranks or 1
     return job
+
+
+def insert(transaction: Transaction, job: Job, request: CreateJobRequest, name: str = "", scene: bytes = b"") -> Job:
+    """Keeps a new job with its compressed scene. An ID that was drawn from its name and is taken is drawn again.
+
+    Raises:
+        Refused: ALREADY_EXISTS, the ID that is asked for is taken.
+    """
+    while True:
+        try:
+            return transaction.insert_job(job, job.owner, request.request_id, scene)
+        except Refused as refused:
+            if request.job_id or refused.reason != "ALREADY_EXISTS":
+                raise
+            job.name = f"jobs/{_drawn(name or job.spec.scene)}"
 
 
 def check_request(request: CreateJobRequest) -> None:
@@ -114,12 +125,13 @@ def check_labels(labels: Mapping[str, str]) -> None:
             )
 
 
-def _suffix() -> str:
+def _drawn(scene: str) -> str:
+    """An ID that is probably free: one of 28 million for each name of a scene."""
     number, letters = secrets.randbelow(len(_SUFFIX) ** 5), ""
     for _ in range(5):
         number, letter = divmod(number, len(_SUFFIX))
         letters += _SUFFIX[letter]
-    return letters
+    return f"{_slug(scene)}-{letters}"
 
 
 @functools.lru_cache(1024)

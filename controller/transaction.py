@@ -1,11 +1,13 @@
 """What is written to the store, by one work at a time.
 
 A job's row, its event and what is sent because of it are written in one transaction, so that none is ever without the
-others.
+others. Events are kept aside until somebody reads them or the works are done, and are then written by one statement:
+each statement costs as much in waiting for the other threads as in work.
 """
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Callable
 from typing import TypeAlias
@@ -13,10 +15,11 @@ from typing import TypeAlias
 from deepgen.v1.controller_pb2 import JobEvent
 from deepgen.v1.job_pb2 import Attempt, Job, JobProgress
 
-from .jobs import Ledger, Record, Refused, attempt_number, job_id, seconds_left, stamp
+from .jobs import Ledger, Record, Refused, attempt_number, job_id, seconds_left, stamp, taken
 from .reading import OutboxItem, Reader, parse_job
 
 EventType: TypeAlias = "JobEvent.Type.ValueType"
+EVENTS_A_STATEMENT = 64
 COMPACTED = 10_000
 """Rows that one call of `compact` removes at most, so that no other write waits for long."""
 REQUESTS_KEPT = 7 * 86400.0
@@ -29,10 +32,44 @@ class Transaction(Reader):
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
         super().__init__(connection)
         self._clock = clock
-        self._newest: int | None = None
+        self._newest = super().newest_sequence()
+        self._events: list[tuple[object, ...]] = []
+        """Rows that are not written yet; what was written of them before is not here any more."""
 
-    def insert_job(self, job: Job, actor: str, request_id: str = "") -> Job:
-        """Keeps a new job, with its event; Refused (ALREADY_EXISTS) when its ID is taken."""
+    def mark(self) -> tuple[int, int, int]:
+        """Where a work begins, for `undo`."""
+        return self._connection.total_changes, self._newest, len(self._events)
+
+    def undo(self, mark: tuple[int, int, int]) -> bool:
+        """Forgets what a work has kept aside since the mark; whether that was all that it wrote."""
+        changes, self._newest, events = mark
+        del self._events[events:]
+        return self._connection.total_changes == changes
+
+    def flush(self) -> None:
+        """Writes what was kept aside."""
+        rows, self._events = self._events, []
+        for begin in range(0, len(rows), EVENTS_A_STATEMENT):
+            some = rows[begin : begin + EVENTS_A_STATEMENT]
+            values = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * len(some))
+            self._connection.execute(f"INSERT INTO event VALUES {values}", list(itertools.chain(*some)))
+
+    def newest_sequence(self) -> int:
+        """Of the newest event there ever was, with those that are not written yet."""
+        return self._newest
+
+    def first_sequence(self) -> int:
+        """Of the oldest event that is still there."""
+        self.flush()
+        return super().first_sequence()
+
+    def events(self, after: int, limit: int, job_id: str | None = None) -> list[JobEvent]:
+        """As `Reader.events`."""
+        self.flush()
+        return super().events(after, limit, job_id)
+
+    def insert_job(self, job: Job, actor: str, request_id: str = "", scene: bytes = b"") -> Job:
+        """Keeps a new job, with its event and its compressed scene; Refused (ALREADY_EXISTS) when its ID is taken."""
         kept, now = self._next(job)
         id = job_id(kept.name)
         columns = _columns(kept, Ledger())
@@ -41,7 +78,9 @@ class Transaction(Reader):
                 f"INSERT INTO job (id, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})", (id, *columns.values())
             ).lastrowid
         except sqlite3.IntegrityError:
-            raise Refused(f"there is a job {id!r} already", "ALREADY_EXISTS", "job_id") from None
+            raise taken(id) from None
+        if scene:
+            self._connection.execute("INSERT INTO admitted VALUES (?, ?)", (number, scene))
         self._label(number, kept)
         self._event(kept, JobEvent.CREATED, actor, request_id, now)
         return kept
@@ -190,23 +229,15 @@ class Transaction(Reader):
         """A copy at the next sequence number, and the time of its event in seconds since 1970."""
         kept, now = Job(), self._clock()
         kept.CopyFrom(job)
-        if self._newest is None:
-            self._newest = self.newest_sequence()
         kept.sequence = self._newest + 1
         kept.etag = f"{kept.sequence:x}"
         kept.update_time.CopyFrom(stamp(now))
         return kept, now
 
     def _event(self, job: Job, type: EventType, actor: str, request_id: str, now: float) -> None:
-        self._connection.execute(
-            "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (job.sequence, now, type, job_id(job.name), job.owner, actor, request_id, job.SerializeToString()),
-        )
+        body = job.SerializeToString()
+        self._events.append((job.sequence, now, type, job_id(job.name), job.owner, actor, request_id, body))
         self._newest = job.sequence
-
-    def undone(self) -> None:
-        """What the last work wrote is gone."""
-        self._newest = None
 
     def _label(self, number: int | None, job: Job) -> None:
         if job.labels:

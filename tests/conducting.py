@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -84,14 +85,23 @@ class World:
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    def submit(self, id: str, *told: dict[str, Any], owner: str = "ada", priority: int = 0, **spec: Any) -> None:
+    def submit(
+        self,
+        id: str,
+        *told: dict[str, Any],
+        owner: str = "ada",
+        priority: int = 0,
+        scene_text: str = "",
+        **spec: Any,
+    ) -> None:
         """A job whose ranks end at its gate unless they are told otherwise."""
         (self.told / f"{id}.json").write_text(json.dumps(told or [{}]))
         job = a_job(id, owner, priority, now=self.now())
         job.spec.MergeFrom(SPEC(**spec))
         if spec.get("ranks"):
             job.spec.ranks = spec["ranks"]
-        self.store.write(lambda transaction: transaction.insert_job(job, owner)).result()
+        packed = zlib.compress(scene_text.encode()) if scene_text else b""
+        self.store.write(lambda transaction: transaction.insert_job(job, owner, scene=packed)).result()
         self.conductor.wake()
 
     def ask(self, id: str, rule: Callable[[Record], Record]) -> None:

@@ -78,6 +78,11 @@ class Served:
     def change(self, name: str, rule: Callable[[Record], Record]) -> Job:
         return self.store.write(lambda transaction: transaction.change(job_id(name), rule, "controller")).result()
 
+    def scene(self, name: str) -> str:
+        """The scene that the job will run."""
+        with self.store.reader() as reader:
+            return reader.scene(job_id(name)) or ""
+
     def start(self, name: str) -> Path:
         """Puts an attempt on record as running, and gives its folder."""
         self.change(name, lambda record: start_attempt(record, [0], "uid", 1.0))

@@ -29,7 +29,7 @@ def a_job(
     """A new one."""
     asked = CreateJobRequest(job_id=id)
     asked.job.spec.scene, asked.job.priority = scene, priority
-    return new_job(asked, owner, time.time() if now is None else now, lambda _: False)
+    return new_job(asked, owner, time.time() if now is None else now)
 
 
 def submit(transaction: Transaction, job: Job) -> Job:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 from serving import SCENE, write_data
 
 from deepgen.controller.admission import Admission, Admitted, Roots
+from deepgen.controller.launch import write_scene
 from deepgen.controller.refusals import Refusal
 from deepgen.kernel.record import resolved_text
 from deepgen.kernel.settings import load
@@ -78,7 +80,7 @@ def test_a_scene_by_name_by_path_and_inline_is_the_same(data: Path) -> None:
 
 def test_the_admitted_scene_is_a_scene(data: Path, tmp_path: Path) -> None:
     admitted = examine(data, JobSpec(scene="letters", overrides={"seed": "5"}))
-    admitted.place(tmp_path / "job")
+    write_scene(tmp_path / "job", zlib.decompress(admitted.packed).decode())
     scene = load(str(tmp_path / "job" / "scene.yaml"), [])
     assert scene.name == "letters"
     assert scene.values["seed"].value == 5
@@ -270,18 +272,3 @@ def test_what_a_crash_has_left_of_a_check_is_gone_at_the_next_start(data: Path, 
     text = (data / "scenes" / "letters.yaml").read_text()
     assert "task: seq2label" in admission.examine(JobSpec(inline_scene=text)).text
     assert list((tmp_path / ".checked").iterdir()) == []
-
-
-def test_a_scene_that_was_lost_is_admitted_anew(data: Path, tmp_path: Path) -> None:
-    admission = Admission(Roots((data,), (data / "scenes",)))
-    file = admission.ensure(JobSpec(scene="letters"), tmp_path / "job")
-    first = file.read_text()
-    for left in (first[:100], "", first.replace("seed: 42", "seed: 43")):
-        file.write_text(left)
-        assert admission.ensure(JobSpec(scene="letters"), tmp_path / "job").read_text() == first
-    (data / "rows.tsv").unlink()
-    assert admission.ensure(JobSpec(scene="letters"), tmp_path / "job").read_text() == first
-    file.unlink()
-    with pytest.raises(Refusal):
-        admission.ensure(JobSpec(scene="letters"), tmp_path / "job")
-    admission.close()

@@ -200,7 +200,7 @@ def test_json_is_one_object_a_line(running: str, capfd: pytest.CaptureFixture[st
         assert main([*arguments, "-o", "json"]) == 0
         assert objects(capfd.readouterr().out)
     assert main(["explain", running, "-o", "json"]) == 0
-    assert json.loads(capfd.readouterr().out)["state"] in ("STARTING", "RUNNING")
+    assert json.loads(capfd.readouterr().out)["state"] in ("QUEUED", "STARTING", "RUNNING")
 
 
 def test_fetch(capfd: pytest.CaptureFixture[str], served: Controller, tmp_path: Path) -> None:

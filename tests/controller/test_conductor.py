@@ -12,16 +12,15 @@ import pytest
 from attempts import STAND_IN, until
 from conducting import World
 
-from deepgen.controller import jobs
+from deepgen.controller import conductor, jobs
 from deepgen.controller.executor import ExecutorError, Phase, Spec
 from deepgen.controller.following import Following
 from deepgen.controller.jobs import Record
-from deepgen.controller.launch import job_folder
+from deepgen.controller.launch import SCENE, job_folder, write_scene
 from deepgen.controller.local import LocalExecutor
 from deepgen.controller.processes import members
 from deepgen.controller.scheduler import Limits
 from deepgen.controller.shim import COOKIE
-from deepgen.kernel.errors import UserError
 from deepgen.kernel.events import EventStream
 from deepgen.kernel.mlflow_store import STATE
 from deepgen.v1.job_pb2 import Attempt, Job
@@ -108,29 +107,21 @@ def test_what_cannot_be_started_fails_at_once(world: World, monkeypatch: pytest.
     assert (job.cause, job.exit_code, job.state_reason) == (Attempt.LAUNCH_ERROR, 1, "no launcher here")
 
 
-def test_a_scene_that_is_admitted_no_more_is_a_users_mistake(world: World) -> None:
-    def ensure(spec: object, folder: Path) -> None:
-        raise UserError("rows.tsv is outside the folders that this server allows")
-
-    world.begin(ensure=ensure)
-    world.submit("one")
-    job = world.wait("one", Job.FAILED)
-    assert (job.cause, job.exit_code) == (Attempt.USER_ERROR, 2)
-
-
-def test_a_full_disk_puts_a_start_off(world: World) -> None:
+def test_a_full_disk_puts_a_start_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     full = [True]
 
-    def ensure(spec: object, folder: Path) -> None:
+    def write(folder: Path, text: str) -> None:
         if full:
             full.pop()
             raise OSError(28, "No space left on device")
+        write_scene(folder, text)
 
-    world.begin(ensure=ensure)
-    world.submit("one")
+    monkeypatch.setattr(conductor, "write_scene", write)
+    world.submit("one", scene_text="task: seq2label")
     world.gate("one").touch()
     world.wait("one", Job.SUCCEEDED, 1)
     assert not full
+    assert (job_folder(world.state, "one") / SCENE).read_text() == "task: seq2label"
 
 
 def test_what_is_wrong_with_one_job_leaves_the_others_alone(world: World) -> None:

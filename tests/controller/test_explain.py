@@ -29,7 +29,7 @@ def test_the_start_is_foreseen_where_time_limits_are_true(queue: Queue) -> None:
 
 
 @settings(deadline=None, max_examples=100)
-@given(queues(), st.dictionaries(st.sampled_from([f"h{number}" for number in range(6)]), st.integers(0, 30).map(float)))
+@given(queues(), st.dictionaries(st.sampled_from([f"h{number}" for number in range(6)]), st.integers(1, 30).map(float)))
 def test_the_start_is_foreseen_where_more_is_known_than_time_limits(queue: Queue, rests: dict[str, float]) -> None:
     world = World(len(queue.slots), queue.limits, time=NOW)
     for held in queue.holding:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from deepgen.controller import attempts, jobs, submission
 from deepgen.controller.jobs import Ledger, Record, Refused
+from deepgen.controller.store import Store
 from deepgen.v1.controller_pb2 import CreateJobRequest
 from deepgen.v1.job_pb2 import Attempt, Job, JobProgress
 
@@ -29,7 +31,7 @@ def queued(**spec: object) -> Record:
             getattr(asked.job.spec, name).CopyFrom(value)
         else:
             setattr(asked.job.spec, name, value)
-    return Record(submission.new_job(asked, "ada", NOW, lambda _: False))
+    return Record(submission.new_job(asked, "ada", NOW))
 
 
 def started(record: Record, uid: str = "u1") -> Record:
@@ -60,18 +62,30 @@ def refused(reason: str = "INVALID_ARGUMENT", field: str | None = None) -> Itera
 def test_a_new_job() -> None:
     asked = request()
     asked.job.state, asked.job.owner, asked.job.labels["team"] = Job.SUCCEEDED, "eve", "nlp"
-    job = submission.new_job(asked, "ada", NOW, lambda _: False)
+    job = submission.new_job(asked, "ada", NOW)
     assert job.name.startswith("jobs/sentiment-v2-")
     assert (job.state, job.owner, dict(job.labels), job.spec.ranks) == (Job.QUEUED, "ada", {"team": "nlp"}, 1)
     assert jobs.seconds(job.create_time) == NOW
 
 
-def test_an_id_that_is_taken_is_refused_or_not_drawn() -> None:
-    with refused("ALREADY_EXISTS", "job_id"):
-        submission.new_job(request("some-job"), "ada", NOW, lambda _: True)
-    drawn: list[str] = []
-    job = submission.new_job(request(), "ada", NOW, lambda id: drawn.append(id) or len(drawn) < 3)  # type: ignore[func-returns-value]
-    assert job.name == f"jobs/{drawn[2]}"
+def test_an_id_that_is_taken_is_refused_or_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "controller.db")
+    draws = iter([1, 1, 2])
+    monkeypatch.setattr(submission.secrets, "randbelow", lambda below: next(draws))  # type: ignore[attr-defined]
+
+    def create(asked: CreateJobRequest) -> Job:
+        made = submission.new_job(asked, "ada", NOW)
+        return store.write(lambda transaction: submission.insert(transaction, made, asked)).result()
+
+    try:
+        assert create(request("some-job")).name == "jobs/some-job"
+        with refused("ALREADY_EXISTS", "job_id"):
+            create(request("some-job"))
+        first, second = create(request()), create(request())
+        assert first.name.startswith("jobs/sentiment-v2-")
+        assert first.name != second.name
+    finally:
+        store.close()
 
 
 @pytest.mark.parametrize("job_id", ["ab", "a" * 64, "Upper", "-begins", "ends-", "a_b", "a/b", "größe", "abc\n"])

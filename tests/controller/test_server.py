@@ -174,6 +174,7 @@ def test_a_deleted_job_is_gone_after_a_crash(tmp_path: Path) -> None:
         async with served.client() as client:
             made = await client.create(job_id="kept")
         folder = served.state / "jobs" / "kept"
+        folder.mkdir(parents=True)
         aside = served.state / ".deleted"
         (aside / "0123.gone").mkdir(parents=True)
         folder.rename(aside / f"{made.uid}.kept")  # the transaction that did it was never kept

@@ -28,8 +28,7 @@ def test_a_job_is_created_read_and_listed(tmp_path: Path) -> None:
             listed = await client.call(client.jobs.ListJobs, wire.ListJobsRequest(filter="labels.team = nlp"))
             assert list(listed.jobs) == [made]
             assert served.conductor.wakes == 1
-            scene = (served.state / made.name / "scene.yaml").read_text()
-            assert "learning_rate: 0.1" in scene
+            assert "learning_rate: 0.1" in served.scene(made.name)
 
     serve(tmp_path, check)
 
@@ -39,7 +38,7 @@ def test_what_was_checked_is_kept_whatever_is_edited_later(tmp_path: Path) -> No
         async with served.client() as client:
             made = await client.create()
             (served.data / "scenes" / "letters.yaml").write_text("output_dir: /etc\n")
-            scene = (served.state / made.name / "scene.yaml").read_text()
+            scene = served.scene(made.name)
             assert f"train_dir: {served.data}/rows.tsv" in scene
             assert "/etc" not in scene
 

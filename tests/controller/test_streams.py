@@ -271,7 +271,7 @@ def test_a_link_cannot_leave_the_run_folder(tmp_path: Path) -> None:
         async with served.client() as client:
             name = (await client.create()).name
             run = served.state / name / "run"
-            run.mkdir()
+            run.mkdir(parents=True)
             (run / "passwd").symlink_to("/etc/passwd")
             (run / "data").symlink_to(served.data)
             (run / "inside").symlink_to(run)
