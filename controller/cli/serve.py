@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,7 +132,12 @@ def _ready(settings: Settings, address: str) -> None:
     """The line that says that it answers, and what to type next."""
     slots = f"{settings.slots} {'GPU' if settings.devices else 'CPU'} slot{'s' * (settings.slots != 1)}"
     print(f"the controller serves at {address} with {slots}; in another terminal: deepgen submit SCENE", flush=True)
-    if settings.state != state_folder():
+    if settings.tls is not None:
+        host, _, port = address.rpartition(":")
+        name = socket.gethostname() if host in ("0.0.0.0", "[::]") else host
+        note(f"elsewhere first: export DEEPGEN_ADDRESS={name}:{port} DEEPGEN_CA=FILE DEEPGEN_TOKEN_FILE=FILE")
+        note("where the files hold the certificate of your authority and a token of `deepgen tokens add USER`")
+    elif settings.state != state_folder():
         note(f"there first: export DEEPGEN_ADDRESS={address} DEEPGEN_TOKEN_FILE={settings.state / 'token'}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 from dataclasses import dataclass
@@ -20,12 +21,16 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import Client, Served, refused, serve
 
+from deepgen.controller.answers import Unreachable
+from deepgen.controller.client import Client as OurClient
+from deepgen.controller.connection import Endpoint
 from deepgen.controller.limits import Limits, Rates
 from deepgen.controller.refusals import Refusal, status
 from deepgen.controller.security import Tls, check_address
 from deepgen.controller.tokens import Caller, Tokens
 from deepgen.kernel.errors import UserError
 from deepgen.v1 import controller_pb2 as wire
+from deepgen.v1.job_pb2 import Job
 
 
 def test_the_first_start_makes_a_token_that_only_we_can_read(tmp_path: Path) -> None:
@@ -247,6 +252,24 @@ def test_tls_and_a_token(tmp_path: Path) -> None:
                 await client.call(client.jobs.ListJobs, wire.ListJobsRequest())
 
     serve(tmp_path, check, tls=Tls(certificate, key), address="127.0.0.1:0")
+
+
+def test_our_client_speaks_tls_and_says_what_is_missing(tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path / "ca")
+    certificate, key = authority.issue("server")
+    root = tmp_path / "ca" / "authority.pem"
+
+    async def check(served: Served) -> None:
+        def ask(*files: Path) -> list[Job]:
+            with OurClient(Endpoint(served.address, served.token, *files), patience=0.5) as client:
+                return list(client.list_jobs())
+
+        assert await asyncio.to_thread(ask, root, *authority.issue("ada")) == []
+        for files in ((), (root,)):
+            with pytest.raises(Unreachable, match=r"with TLS wants --ca, and .* --cert and --key too|--ca names"):
+                await asyncio.to_thread(ask, *files)
+
+    serve(tmp_path, check, tls=Tls(certificate, key, root), address="127.0.0.1:0")
 
 
 def test_a_certificate_in_place_of_a_token(tmp_path: Path) -> None:
