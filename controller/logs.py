@@ -20,8 +20,8 @@ from .refusals import Refusal, invalid
 from .security import require_sight
 from .store import Store
 
-CHUNK = 256 << 10
-"""Bytes of a message."""
+CHUNK = 32 << 10
+"""Bytes of a message: a connection that is cut again and again has to bring whole ones."""
 POLL_SECONDS = 0.1
 LAUNCHER = -1
 _RANK = re.compile(r".*_rank([0-9]+)\.log")
