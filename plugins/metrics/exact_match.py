@@ -45,6 +45,14 @@ def best_texts(predictions: Predictions) -> list[str]:
     return [texts[0].strip() if texts else "" for texts in predictions.texts]
 
 
+def candidates(predictions: Predictions, best: bool) -> list[list[str]]:
+    """The texts of each row to be scored, one or more, without white space at their ends: all (`best`) or the first."""
+    if not best:
+        return [[text] for text in best_texts(predictions)]
+    assert predictions.texts is not None, "this problem has texts"
+    return [[text.strip() for text in texts] or [""] for texts in predictions.texts]
+
+
 def right_answers(predictions: Predictions, separator: str | None) -> list[list[str]]:
     """The right answers of each row, without white space at their ends; at least one."""
     assert predictions.references is not None, "rows that are scored have a reference"

@@ -97,6 +97,7 @@ def test_better_knows_the_direction(score: float, best: float | None, higher: bo
         ("acc", ("eval_acc", True)),
         ("mse,acc", ("eval_mse", False)),
         ("rouge:rougeL", ("eval_rougeL", True)),
+        ("rouge_legacy:legacy_rougeL", ("eval_legacy_rougeL", True)),
     ],
 )
 def test_the_first_metric_chooses_the_best_model(metrics: str, expected: tuple[str, bool]) -> None:
