@@ -227,6 +227,8 @@ def _plugins(scene: Scene, found: Findings) -> Iterable[Plugin]:
     if "train" in found.splits:
         yield scene.trainer
     yield from (metric for metric, _ in scene.metrics)
+    if found.outputter is not None:
+        yield scene.outputter(found.outputter)
     for part in found.parts.values():
         yield from part.processors
 

@@ -101,6 +101,8 @@ class Predictions:
     class_names: tuple[str, ...] = ()
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The columns of `result_header`, for the outputter."""
+    more: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """[rows, …]: whatever else `Model.predict` gave, in its order, for the outputter."""
 
 
 @dataclass
@@ -136,8 +138,6 @@ class Processor(Plugin):
     @processor("length")
     @dataclass
     class Length(Processor):
-        \"\"\"Number of characters of a column.\"\"\"
-
         def fields(self) -> tuple[Field, ...]:
             return (Field(self.output, "int64"),)
 
@@ -217,7 +217,7 @@ class Model(Plugin):
 
     @abstractmethod
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
-        """`{"scores": tensor [rows, classes]}` or `{"texts": list[list[str]]}`."""
+        """`{"scores": tensor [rows, classes]}` or `{"texts": list[list[str]]}`; more tensors [rows, …] may follow."""
 
     def class_names(self, module: torch.nn.Module) -> tuple[str, ...]:
         """Names of the classes in index order, as the saved module knows them; empty where there are none."""
@@ -239,8 +239,6 @@ class Metric(Plugin):
     @metric("acc")
     @dataclass
     class Accuracy(Metric):
-        \"\"\"Share of rows whose class is right.\"\"\"
-
         fits = frozenset({"single_label_classification"})
 
         def update(self, predictions):

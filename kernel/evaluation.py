@@ -12,6 +12,7 @@ from .contracts import Batch, Metric, Model, Predictions, Problem, State
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from .engine import Engine
     from .events import EventStream
@@ -184,14 +185,20 @@ class Evaluator:
         return Predictions(
             rows=features.row_numbers[indices],
             problem=self.problem,
-            # numpy has no bfloat16
-            scores=scores.float().cpu().numpy() if scores is not None else None,
+            scores=_array(scores) if scores is not None else None,
             texts=answers.get("texts"),
             labels=labels.cpu().numpy() if labels is not None and not text else None,
             references=features.columns([reference], indices)[reference] if reference is not None else None,
             class_names=self.class_names,
             columns=features.columns(columns, indices) if columns else {},
+            more={name: _array(value) for name, value in answers.items() if name not in ("scores", "texts", "labels")},
         )
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """The tensor for numpy, which has no bfloat16."""
+    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+    return array
 
 
 def _ordered(state: State, order: np.ndarray) -> State:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ...kernel.contracts import Outputter, Predictions, Problem
 from ...kernel.errors import SceneError
 from ...kernel.registry import outputter
+from .multi_class import best_classes
 from .score import numerals, probabilities
 
 FIELDS: dict[Problem, tuple[str, ...]] = {
@@ -77,8 +78,7 @@ def _predicted(predictions: Predictions) -> Iterator[str]:
             over = [label for label, is_chosen in zip(labels, chosen, strict=True) if is_chosen]
             yield f'"predicted_labels": {_list(over)}, "predicted_scores": {shown}'
         return
-    best = (logits[:, 0] > 0).astype(int) if lone else logits.argmax(axis=1)
-    for index, shown in zip(best.tolist(), scores, strict=True):
+    for index, shown in zip(best_classes(logits).tolist(), scores, strict=True):
         yield f'"predicted_label": {labels[index]}, "predicted_scores": {shown}'
 
 
