@@ -114,7 +114,8 @@ class Loss:
     count: int
     """Rows or tokens; the same number that `Model.count` gives for the batch."""
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    """`scores` ([rows, classes] tensor) where the same forward pass gave them."""
+    """`scores` ([rows, classes] tensor) where the same forward pass gave them; `labels` where metrics are to see others
+    than those of the batch."""
 
 
 class Plugin(ABC):  # noqa: B024 - each kind adds its own abstract methods

@@ -179,7 +179,7 @@ class Evaluator:
         answers: Mapping[str, Any],
         columns: Sequence[str] = (),
     ) -> Predictions:
-        scores, labels = answers.get("scores"), batch.get("labels")
+        scores, labels = answers.get("scores"), answers.get("labels", batch.get("labels"))
         text = self.problem == "text"
         reference = self.reference if text and labels is not None else None
         return Predictions(

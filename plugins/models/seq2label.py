@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -36,61 +37,36 @@ RAREST = 1e-3
 """No label is taken for rarer than this, so that one of a few rows does not start out of reach."""
 
 
-@model("seq2label")
 @dataclass
-class Seq2Label(Model):
-    """Sequence classification and regression.
-
-    Whole-number labels make a single-label task, plain numbers a regression, lists of numbers a multi-label task.
-    The loss is a sum over rows: cross-entropy; squared error; binary cross-entropy, averaged over the labels of a row.
-    With `num_labels: 1` and the labels 0 and 1 the model has one logit, and the loss is binary cross-entropy.
-    """
-
-    needs_to_train: ClassVar[tuple[str, ...]] = ("labels",)
+class SequenceClassifier(Model):
+    """What tasks share that give a text one row of logits; each says what its labels are and how they are learned."""
 
     num_labels: Annotated[int | None, Range(1)] = None
     """Number of logits; by default what the training labels need, or what the checkpoint has."""
-    problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = None
-    """What is learned; by default decided by the type of the labels."""
+    num_hidden_layers: Annotated[int | None, Range(1)] = None
+    """Layers to start with, the first ones of the checkpoint; by default all of them."""
     classifier_dropout: Annotated[float | None, Range(0, 1)] = None
     """Dropout in front of the classifier; by default the checkpoint's own."""
-    label_smoothing_factor: Annotated[float, Range(0, 1)] = 0.0
-    """Share of the target that is spread evenly over all classes; single-label with two or more logits only."""
     prior_bias: bool = True
     """Start the bias of a new classifier at what its labels alone tell (arXiv 1708.02002, section 3.3): the log of each
     class's share, the log-odds of each label, or the mean number. A stream tells nothing ahead, and starts at 0."""
 
     def __post_init__(self) -> None:
-        self._problem: Problem | None = self.problem_type
+        self._problem: Problem | None = None
 
-    def problem(self, labels: Field | None) -> Problem:
-        if labels is None:
-            return self._problem or "single_label_classification"
-        fits = FITS.get((labels.dtype, labels.shape), ())
-        kind = {"scalar": labels.dtype, "fixed": "lists of numbers", "ragged": "token lists"}[labels.shape]
-        kind = {"int64": "whole numbers", "float32": "decimal numbers", "string": "text"}.get(kind, kind)
-        if not fits:
-            raise SceneError(
-                f"seq2label cannot learn labels that are {kind}; use convert2int, convert2float, convert2floatlist, "
-                "label_mapping or convert2multilabel in the model header"
-            )
-        if self.problem_type is not None and self.problem_type not in fits:
-            raise SceneError(
-                f"problem_type = '{self.problem_type}' does not fit labels that are {kind}, which make "
-                f"{' or '.join(fits)}; change the processor of the labels or leave problem_type out"
-            )
-        problem = self.problem_type or fits[0]
-        if problem == "regression" and self.num_labels not in (None, 1):
-            raise SceneError(f"num_labels = {self.num_labels} does not fit regression, which has one output")
-        if self.label_smoothing_factor > 0 and (problem != "single_label_classification" or self.num_labels == 1):
-            raise SceneError("label_smoothing_factor needs single-label classification with two or more logits")
-        return problem
+    @abstractmethod
+    def _logits(self, labels: Labels) -> int:
+        """The number of logits for these labels.
+
+        Raises:
+            SceneError: num_labels is another.
+        """
 
     def build(self, pretrained: Pretrained, labels: Labels | None) -> torch.nn.Module:
         config = pretrained.config
         settings: dict[str, Any] = {}
         if labels is None:
-            self._problem = self.problem_type or config.problem_type or self.problem(None)
+            self._problem = self._problem or config.problem_type or self.problem(None)
             self._size = self.num_labels or config.num_labels
         else:
             self._problem = self.problem(labels.field)
@@ -110,6 +86,8 @@ class Seq2Label(Model):
             if not known:
                 raise SceneError(f"classifier_dropout: the architecture {config.model_type} has no such setting")
             settings[known[0]] = self.classifier_dropout
+        if self.num_hidden_layers is not None:
+            settings["num_hidden_layers"] = self._layers(config)
         module = pretrained.load("AutoModelForSequenceClassification", **settings)
         if self.prior_bias and labels is not None and labels.means:
             self._start_at(pretrained, module, labels.means)
@@ -139,8 +117,80 @@ class Seq2Label(Model):
                 with torch.no_grad():
                     layer.bias.copy_(start)
 
+    def _layers(self, config: Any) -> int:
+        """`num_hidden_layers`, which the checkpoint must have."""
+        assert self.num_hidden_layers is not None, "asked for only where it is set"
+        if not hasattr(config, "num_hidden_layers"):
+            raise SceneError(f"num_hidden_layers: the architecture {config.model_type} has no such setting")
+        if self.num_hidden_layers > config.num_hidden_layers:
+            raise SceneError(
+                f"num_hidden_layers = {self.num_hidden_layers} is more than the model has: {config.num_hidden_layers}"
+            )
+        return self.num_hidden_layers
+
+    def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
+        return {"scores": self._scores(module, batch)}
+
+    def class_names(self, module: torch.nn.Module) -> tuple[str, ...]:
+        config: Any = module.config
+        if self._problem == "regression" or self._size == 1:
+            return ()
+        return tuple(str(config.id2label[number]) for number in range(self._size))
+
+    def decided(self) -> Mapping[str, Any]:
+        return {"num_labels": self._size}
+
+    def _scores(self, module: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Logits in float32, whatever the model computes in."""
+        inputs = {name: value for name, value in batch.items() if name in self._accepts}
+        scores: torch.Tensor = module(**inputs).logits.float()
+        return scores
+
+
+@model("seq2label")
+@dataclass
+class Seq2Label(SequenceClassifier):
+    """Sequence classification and regression.
+
+    Whole-number labels make a single-label task, plain numbers a regression, lists of numbers a multi-label task.
+    The loss is a sum over rows: cross-entropy; squared error; binary cross-entropy, averaged over the labels of a row.
+    With `num_labels: 1` and the labels 0 and 1 the model has one logit, and the loss is binary cross-entropy.
+    """
+
+    needs_to_train: ClassVar[tuple[str, ...]] = ("labels",)
+
+    problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = None
+    """What is learned; by default decided by the type of the labels."""
+    label_smoothing_factor: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the target that is spread evenly over all classes; single-label with two or more logits only."""
+
+    def __post_init__(self) -> None:
+        self._problem: Problem | None = self.problem_type
+
+    def problem(self, labels: Field | None) -> Problem:
+        if labels is None:
+            return self._problem or "single_label_classification"
+        fits = FITS.get((labels.dtype, labels.shape), ())
+        kind = {"scalar": labels.dtype, "fixed": "lists of numbers", "ragged": "token lists"}[labels.shape]
+        kind = {"int64": "whole numbers", "float32": "decimal numbers", "string": "text"}.get(kind, kind)
+        if not fits:
+            raise SceneError(
+                f"seq2label cannot learn labels that are {kind}; use convert2int, convert2float, convert2floatlist, "
+                "label_mapping or convert2multilabel in the model header"
+            )
+        if self.problem_type is not None and self.problem_type not in fits:
+            raise SceneError(
+                f"problem_type = '{self.problem_type}' does not fit labels that are {kind}, which make "
+                f"{' or '.join(fits)}; change the processor of the labels or leave problem_type out"
+            )
+        problem = self.problem_type or fits[0]
+        if problem == "regression" and self.num_labels not in (None, 1):
+            raise SceneError(f"num_labels = {self.num_labels} does not fit regression, which has one output")
+        if self.label_smoothing_factor > 0 and (problem != "single_label_classification" or self.num_labels == 1):
+            raise SceneError("label_smoothing_factor needs single-label classification with two or more logits")
+        return problem
+
     def _logits(self, labels: Labels) -> int:
-        """The number of logits for these labels."""
         if self._problem == "regression":
             return 1
         size = max(labels.size, 2) if self._problem == "single_label_classification" else labels.size
@@ -187,20 +237,5 @@ class Seq2Label(Model):
             total = F.cross_entropy(scores, labels, reduction="sum", label_smoothing=self.label_smoothing_factor)
         return Loss(total, len(labels), {"scores": scores.detach()})
 
-    def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
-        return {"scores": self._scores(module, batch)}
-
-    def class_names(self, module: torch.nn.Module) -> tuple[str, ...]:
-        config: Any = module.config
-        if self._problem == "regression" or self._size == 1:
-            return ()
-        return tuple(str(config.id2label[number]) for number in range(self._size))
-
     def decided(self) -> Mapping[str, Any]:
-        return {"problem_type": self._problem, "num_labels": self._size}
-
-    def _scores(self, module: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Logits in float32, whatever the model computes in."""
-        inputs = {name: value for name, value in batch.items() if name in self._accepts}
-        scores: torch.Tensor = module(**inputs).logits.float()
-        return scores
+        return {"problem_type": self._problem, **super().decided()}

@@ -14,10 +14,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+TOLERANCE = 0.01
+"""How far probabilities may add up to something else than 1: those of 20 classes are written with three digits."""
+
+
 @processor("convert2floatlist")
 @dataclass
 class Convert2FloatList(Processor):
     """Lists of finite decimal numbers as float32, written `0.5,0.2` or `0.5 0.2`, the same length in every row."""
+
+    sum_to_one: bool = False
+    """Take probabilities only: a row with a number below 0, or with a sum more than 0.01 from 1, is a bad row."""
 
     def fields(self) -> tuple[Field, ...]:
         return (Field(self.output, "float32", "fixed"),)
@@ -41,4 +48,14 @@ class Convert2FloatList(Processor):
         lengths = pc.list_value_length(lists)
         width = pc.mode(lengths)[0]["mode"].as_py()
         refuse(name, cells, (pc.not_equal(lengths, width), f"has not {width} numbers, as the other rows have"))
+        if self.sum_to_one:
+            import numpy as np
+
+            table = numbers.to_numpy().reshape(-1, width)
+            refuse(
+                name,
+                cells,
+                (pa.array((table < 0).any(axis=1)), "has a number below 0, which is no probability"),
+                (pa.array(np.abs(table.sum(axis=1) - 1) > TOLERANCE), "does not add up to 1, as probabilities do"),
+            )
         return {self.output: pa.FixedSizeListArray.from_arrays(numbers, width)}

@@ -9,8 +9,9 @@ from deepgen.kernel.contracts import BadRows, Field
 from deepgen.kernel.registry import find
 
 
-def convert(*cells: str) -> list[list[float]]:
+def convert(*cells: str, sum_to_one: bool = False) -> list[list[float]]:
     processor: Any = find("processor", "convert2floatlist").plugin()
+    processor.sum_to_one = sum_to_one
     processor.bind(("labels",), "labels")
     assert processor.fields() == (Field("labels", "float32", "fixed"),)
     return list(processor.process([pa.array(cells, pa.string())])["labels"].to_pylist())
@@ -44,3 +45,17 @@ def test_too_large() -> None:
     with pytest.raises(BadRows) as error:
         convert("1,2", "1,1e39", "1,2")
     assert [(row.row, row.reason) for row in error.value.rows] == [(1, "has a number that does not fit into 32 bits")]
+
+
+def test_probabilities() -> None:
+    """A few digits are enough; what is below 0 or adds up to something else is a bad row."""
+    good = ["0.25,0.75", "1,0", "0.333,0.667", "0.33,0.668"]
+    assert convert(*good, sum_to_one=True) == convert(*good)
+    with pytest.raises(BadRows) as error:
+        convert("0.5,0.5", "0.5,0.6", "1.5,-0.5", "0,0", sum_to_one=True)
+    assert [(row.row, row.value, row.reason) for row in error.value.rows] == [
+        (1, "0.5,0.6", "does not add up to 1, as probabilities do"),
+        (2, "1.5,-0.5", "has a number below 0, which is no probability"),
+        (3, "0,0", "does not add up to 1, as probabilities do"),
+    ]
+    assert convert(sum_to_one=True) == []
