@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from . import registry
-from .contracts import Field, Plugin, Problem, Processor
+from .contracts import Field, Model, Plugin, Problem, Processor
 from .deepspeed_config import agree, check_given, enabled, read_config, zero_stage
 from .engine import EngineSettings
 from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
@@ -144,18 +144,21 @@ def _feeds(scene: Scene, found: Findings) -> None:
                 where = scene.where(scene.header_setting(split, "model_header"))
                 purpose = "" if name in model.needs else f" to {'train' if split == 'train' else 'be scored'}"
                 raise SceneError(
-                    f"{where}: {model.name} needs '{name}'{purpose}, and no item gives it; {_ways_to(name, part)}"
+                    f"{where}: {model.name} needs '{name}'{purpose}, and no item gives it; "
+                    f"{_ways_to(name, part, model)}"
                 )
 
 
-def _ways_to(name: str, part: Processing) -> str:
-    """What to write so that a field is given."""
+def _ways_to(name: str, part: Processing, model: Model) -> str:
+    """What to write so that a field is given, by processors that make no labels which the task cannot learn."""
     fixed = []
     for known in sorted(registry.names("processor")):
         try:
             processor = cast(Processor, build(registry.find("processor", known).plugin, {}, known))
-            processor.bind(("column",) * processor.columns_in[0], "#output")
-            if any(made.name == name for made in processor.fields()):
+            processor.bind(("column",) * processor.columns_in[1], "#output")
+            fields = {made.name: made for made in processor.fields()}
+            if name in fields:
+                model.problem(fields.get("labels"))
                 fixed.append(known)
         except UserError:
             continue

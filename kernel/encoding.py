@@ -33,13 +33,14 @@ class Encoder:
     """Encodes rows of at most `max_length` tokens; may be called from several threads at once.
 
     Gives what `tokenizer(texts, pairs, truncation=True, max_length=max_length)` gives: pairs are cut longest first,
-    special tokens are added, nothing is padded. The tokenizer itself is left as it is.
+    special tokens are added unless `special` is off, nothing is padded. The tokenizer itself is left as it is.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, *, target: bool = False) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, *, target: bool = False, special: bool = True) -> None:
         self.max_length = max_length
         self._tokenizer = tokenizer
         self._target = target
+        self._special = special
         self._lock = threading.Lock()
         self._type_ids = "token_type_ids" in tokenizer.model_input_names
         self._backend = _backend(tokenizer, max_length, target) if tokenizer.is_fast else None
@@ -50,7 +51,7 @@ class Encoder:
             return self._slowly(texts)
         import numpy as np
 
-        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=True)
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=self._special)
         lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
         truncated = lengths == self.max_length
         for row in np.flatnonzero(truncated):  # a row may also just fit
@@ -66,6 +67,7 @@ class Encoder:
         import numpy as np
 
         given = {"truncation": True, "max_length": self.max_length, "return_attention_mask": False}
+        given["add_special_tokens"] = self._special
         rows = []
         with self._lock:
             for text in texts:

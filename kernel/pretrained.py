@@ -71,7 +71,7 @@ class Pretrained:
         self._train_texts = train_texts
         self._attention = settings.attn_implementation or attention
         self._lock = threading.RLock()
-        self._encoders: dict[tuple[int | None, bool], Encoder] = {}
+        self._encoders: dict[tuple[int | None, bool, bool], Encoder] = {}
         self._scratch, self._source = model_source.find(settings.model, settings.previous_dir)
 
     @cached_property
@@ -136,8 +136,13 @@ class Pretrained:
             most -= int(config.pad_token_id) + 1
         return most
 
-    def encoder(self, max_length: int | None, *, target: bool = False) -> Encoder:
+    def encoder(self, max_length: int | None, *, target: bool = False, special: bool = True) -> Encoder:
         """The encoder for texts of at most `max_length` tokens (None: what the model takes, at most 1024).
+
+        Args:
+            max_length: special tokens included.
+            target: encode as the tokenizer encodes targets, where that differs.
+            special: add the tokenizer's special tokens.
 
         Raises:
             SceneError: the model cannot take so many.
@@ -145,9 +150,10 @@ class Pretrained:
         from .encoding import Encoder
 
         with self._lock:
-            key = (max_length, target)
+            key = (max_length, target, special)
             if key not in self._encoders:
-                self._encoders[key] = Encoder(self.tokenizer, self._length(max_length, target), target=target)
+                length = self._length(max_length, target)
+                self._encoders[key] = Encoder(self.tokenizer, length, target=target, special=special)
             return self._encoders[key]
 
     def load(self, auto_class: str, **config: Any) -> torch.nn.Module:

@@ -160,6 +160,7 @@ def _refuse(item: Given, declared: Mapping[str, Option]) -> None:
     """Says why a setting is not known: a typo, or an option of a plugin that the scene does not use."""
     names = [alias for option in declared.values() for alias in (option.name, *option.aliases)]
     near = did_you_mean(item.name, [*names, "max_length"])
+    owners = []
     for kind in registry.KINDS:
         for name in sorted(registry.names(kind)):
             try:
@@ -167,5 +168,7 @@ def _refuse(item: Given, declared: Mapping[str, Option]) -> None:
             except PluginError:
                 continue
             if any(item.name in (option.name, *option.aliases) for option in options):
-                raise SceneError(f"{item.place} is an option of {kind} '{name}', which this scene does not use")
+                owners.append(f"{kind} '{name}'")
+    if owners:
+        raise SceneError(f"{item.place} is an option of {' and '.join(owners)}, which this scene does not use")
     raise SceneError(f"{item.place}: there is no such setting{near or '; `deepgen run --help` lists them'}")

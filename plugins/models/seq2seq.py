@@ -34,8 +34,6 @@ class Generation(Model):
     """Longest generated text in tokens; where the checkpoint has no limit either, 128."""
     min_new_tokens: Annotated[int | None, Range(0)] = None
     """Shortest generated text in tokens."""
-    min_length: Annotated[int | None, Range(0)] = None
-    """Shortest generated text in tokens, the start token included."""
     num_beams: Annotated[int | None, Range(1)] = None
     """Beams of the search; 1 is greedy search, or plain sampling with do_sample."""
     num_return_sequences: Annotated[int | None, Range(1)] = None
@@ -58,29 +56,9 @@ class Generation(Model):
     """Sampling: only the likeliest tokens that together have this probability."""
 
     def generation_settings(self) -> Mapping[str, Any]:
+        """What the user set, by the names that Transformers has for it."""
         names = [field.name for field in dataclasses.fields(Generation)]
         return {name: value for name in names if (value := vars(self)[name]) is not None}
-
-
-@model("seq2seq")
-@dataclass
-class Seq2Seq(Generation):
-    """Text generation by an encoder-decoder, trained by teacher forcing.
-
-    The loss is the sum of the cross-entropy over the tokens of the target, special tokens included.
-    """
-
-    needs_to_train: ClassVar[tuple[str, ...]] = ("labels",)
-
-    label_smoothing_factor: Annotated[float, Range(0, 1)] = 0.0
-    """Share of the target that is spread evenly over the vocabulary."""
-
-    def problem(self, labels: Field | None) -> Problem:
-        if labels is not None and (labels.dtype, labels.shape) != ("int64", "ragged"):
-            raise SceneError(
-                "seq2seq learns labels that are token ids; give the target as the second column of s2s_tokenize"
-            )
-        return "text"
 
     def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
         returned, beams = self.num_return_sequences or 1, self.num_beams
@@ -93,22 +71,7 @@ class Seq2Seq(Generation):
         notes = notes if self.do_sample is False else []
         return notes + [f"{name} has no effect with one beam" for name in BEAM_SEARCH if name in given and beams == 1]
 
-    def build(self, pretrained: Pretrained, labels: Labels | None) -> torch.nn.Module:
-        if not pretrained.config.is_encoder_decoder:
-            raise SceneError(f"seq2seq needs an encoder-decoder; '{pretrained.config.model_type}' is none")
-        self._tokenizer = pretrained.tokenizer
-        module: Any = pretrained.load("AutoModelForSeq2SeqLM")
-        self._set_generation(module.generation_config)
-        # a method of the module, but one that reads its config only, so it works on partitioned weights too
-        self._shift: Callable[[torch.Tensor], torch.Tensor] = (
-            module.prepare_decoder_input_ids_from_labels
-            if hasattr(module, "prepare_decoder_input_ids_from_labels")
-            else lambda labels: _shift_right(labels, module.config.decoder_start_token_id, module.config.pad_token_id)
-        )
-        self._accepts = frozenset(inspect.signature(module.forward).parameters) - {"labels"}
-        return module  # type: ignore[no-any-return]
-
-    def _set_generation(self, generation: Any) -> None:
+    def set_generation(self, generation: Any) -> None:
         """Puts what the user set over the checkpoint's own settings, and takes out what has no effect then.
 
         A folder with settings that have no effect could not be saved: Transformers refuses to.
@@ -128,6 +91,67 @@ class Seq2Seq(Generation):
             settings = ", ".join(self.generation_settings()) or "the checkpoint's generation settings"
             raise SceneError(f"{settings}: {' '.join(str(error).split())}") from None
 
+    def generated(self, module: torch.nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
+        """[rows × texts a row, length] token ids as `generate` gives them, the best text of a row first."""
+        import torch
+
+        generator: Any = module
+        # with ZeRO-3 every rank has to run as many forward passes as the slowest one
+        partitioned = any(hasattr(parameter, "ds_id") for parameter in module.parameters())
+        ids: torch.Tensor = generator.generate(
+            **inputs, synced_gpus=partitioned and torch.distributed.get_world_size() > 1
+        )
+        return ids
+
+
+def texts_of_rows(tokenizer: Any, ids: torch.Tensor, rows: int) -> list[list[str]]:
+    """The texts of each of so many rows, from [rows × texts a row, length] token ids, without special tokens."""
+    texts = tokenizer.batch_decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    each = len(texts) // rows
+    return [texts[row * each : (row + 1) * each] for row in range(rows)]
+
+
+@model("seq2seq")
+@dataclass
+class Seq2Seq(Generation):
+    """Text generation by an encoder-decoder, trained by teacher forcing.
+
+    The loss is the sum of the cross-entropy over the tokens of the target, special tokens included.
+    """
+
+    needs_to_train: ClassVar[tuple[str, ...]] = ("labels",)
+
+    min_length: Annotated[int | None, Range(0)] = None
+    """Shortest generated text in tokens, the start token included."""
+    label_smoothing_factor: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the target that is spread evenly over the vocabulary."""
+
+    def generation_settings(self) -> Mapping[str, Any]:
+        own = {} if self.min_length is None else {"min_length": self.min_length}
+        return {**super().generation_settings(), **own}
+
+    def problem(self, labels: Field | None) -> Problem:
+        if labels is not None and (labels.dtype, labels.shape, labels.side) != ("int64", "ragged", "right"):
+            raise SceneError(
+                "seq2seq learns labels that are token ids; give the target as the second column of s2s_tokenize"
+            )
+        return "text"
+
+    def build(self, pretrained: Pretrained, labels: Labels | None) -> torch.nn.Module:
+        if not pretrained.config.is_encoder_decoder:
+            raise SceneError(f"seq2seq needs an encoder-decoder; '{pretrained.config.model_type}' is none")
+        self._tokenizer = pretrained.tokenizer
+        module: Any = pretrained.load("AutoModelForSeq2SeqLM")
+        self.set_generation(module.generation_config)
+        # a method of the module, but one that reads its config only, so it works on partitioned weights too
+        self._shift: Callable[[torch.Tensor], torch.Tensor] = (
+            module.prepare_decoder_input_ids_from_labels
+            if hasattr(module, "prepare_decoder_input_ids_from_labels")
+            else lambda labels: _shift_right(labels, module.config.decoder_start_token_id, module.config.pad_token_id)
+        )
+        self._accepts = frozenset(inspect.signature(module.forward).parameters) - {"labels"}
+        return module  # type: ignore[no-any-return]
+
     def count(self, batch: Batch) -> int:
         return int((batch["labels"] != -100).sum())
 
@@ -143,27 +167,12 @@ class Seq2Seq(Generation):
         return Loss(total, self.count(batch))
 
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
-        import torch
-
-        generator: Any = module
-        inputs = self._inputs(batch)
-        # with ZeRO-3 every rank has to run as many forward passes as the slowest one
-        partitioned = any(hasattr(parameter, "ds_id") for parameter in module.parameters())
         with _source_in_place():
-            ids = generator.generate(**inputs, synced_gpus=partitioned and torch.distributed.get_world_size() > 1)
-        texts = self._decode(ids.tolist())
-        rows = len(batch["input_ids"])
-        each = len(texts) // rows
-        return {"texts": [texts[row * each : (row + 1) * each] for row in range(rows)]}
+            ids = self.generated(module, self._inputs(batch))
+        return {"texts": texts_of_rows(self._tokenizer, ids, len(batch["input_ids"]))}
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         return {name: value for name, value in batch.items() if name in self._accepts}
-
-    def _decode(self, ids: list[list[int]]) -> list[str]:
-        texts: list[str] = self._tokenizer.batch_decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return texts
 
 
 def _shift_right(labels: torch.Tensor, start: int, pad: int) -> torch.Tensor:

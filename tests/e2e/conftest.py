@@ -1,4 +1,4 @@
-"""Small real scenes: a tiny encoder and a tiny encoder-decoder with new weights, on cuts of the sample data."""
+"""Small real scenes: a tiny encoder, encoder-decoder and decoder with new weights, on cuts of the sample data."""
 
 import os
 import subprocess
@@ -31,6 +31,17 @@ encoder_ffn_dim: 64
 decoder_ffn_dim: 64
 max_position_embeddings: 64
 dropout: 0.0
+tokenizer: {model: word_level, vocab_size: 200}
+"""
+DECODER = """
+model_type: gpt2
+n_embd: 32
+n_layer: 1
+n_head: 2
+n_positions: 64
+resid_pdrop: 0.0
+embd_pdrop: 0.0
+attn_pdrop: 0.0
 tokenizer: {model: word_level, vocab_size: 200}
 """
 SENTIMENT = """
@@ -71,6 +82,10 @@ num_train_epochs: 1
 learning_rate: 2e-3
 bf16: false
 """
+SPELL_ON = (
+    PRONOUNCE.replace("seq2seq", "causal_lm").replace("s2s_", "causal_").replace("encoder_decoder.yaml", "decoder.yaml")
+    + "separator: <s>\n"
+)
 
 
 def _head(name: str, rows: int) -> str:
@@ -80,7 +95,7 @@ def _head(name: str, rows: int) -> str:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with two scenes, their data and models."""
+    """A working folder with three scenes, their data and models."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     files = {
@@ -88,6 +103,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "encoder_decoder.yaml": ENCODER_DECODER,
         "sentiment.yaml": SENTIMENT,
         "pronounce.yaml": PRONOUNCE,
+        "decoder.yaml": DECODER,
+        "spell_on.yaml": SPELL_ON,
         "train.tsv": _head("sentiment/train.tsv", 203),
         "eval.tsv": _head("sentiment/eval.tsv", 61),
         "words.tsv": _head("pronounce/train.tsv", 303),

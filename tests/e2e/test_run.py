@@ -140,9 +140,10 @@ def test_one_process_without_a_launcher(place: Path) -> None:
     assert (place / "runs" / "sentiment-2" / "metrics.json").exists()
 
 
-def test_text_is_generated_and_scored(place: Path, deepgen: Deepgen) -> None:
-    deepgen("run", "pronounce.yaml", "--num_ranks", "2", "--tracking", "false", "--zero_stage", "2")
-    folder = place / "runs" / "pronounce"
+@pytest.mark.parametrize(("name", "stage"), [("pronounce", "2"), ("spell_on", "1"), ("spell_on", "3")])
+def test_text_is_generated_and_scored(place: Path, deepgen: Deepgen, name: str, stage: str) -> None:
+    deepgen("run", f"{name}.yaml", "--num_ranks", "2", "--tracking", "false", "--zero_stage", stage)
+    folder = place / "runs" / name
     scores = _scores(folder)
     assert {"eval_loss", "eval_token_error_rate", "eval_bleu"} <= set(scores)
     assert 0 < scores["eval_loss"] < 6
@@ -150,6 +151,9 @@ def test_text_is_generated_and_scored(place: Path, deepgen: Deepgen) -> None:
     words = [row.split("\t")[0] for row in (place / "words_eval.tsv").read_text().splitlines()]
     assert [line[0] for line in lines] == [word for word in words for _ in range(2)]
     assert [line[2] for line in lines] == ["0", "1"] * len(words)
+    again = place / "again.txt"
+    deepgen("predict", "--from", str(folder), "--predict_dir", "words_eval.tsv", "--result_file", str(again))
+    assert again.read_text() == (folder / "predict.txt").read_text()
 
 
 def test_a_stream_predicts_the_same_rows(place: Path, deepgen: Deepgen) -> None:

@@ -12,11 +12,19 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, BartConfig, BertConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    BartConfig,
+    BertConfig,
+    LlamaConfig,
+)
 
 from deepgen.kernel.batches import BatchSettings, Padding, TrainBatches
 from deepgen.kernel.checkpoints import Checkpoints
@@ -25,6 +33,7 @@ from deepgen.kernel.engine import Engine, EngineSettings
 from deepgen.kernel.errors import Interrupted
 from deepgen.kernel.events import EventStream, Silent, read_events
 from deepgen.kernel.training import Run
+from deepgen.plugins.models.causal_lm import CausalLM
 from deepgen.plugins.models.seq2label import Seq2Label
 from deepgen.plugins.models.seq2seq import Seq2Seq
 from deepgen.plugins.trainers.common import Common
@@ -44,8 +53,13 @@ class Rows:
         }
         self.lengths = random.integers(3, 12, ROWS).astype(np.int32)
         self._ids = [random.integers(5, 60, length) for length in self.lengths]
-        if labels.shape == "ragged":
-            self._labels: Any = [random.integers(5, 60, random.integers(1, 9)) for _ in range(ROWS)]
+        if labels.shape == "ragged" and labels.side == "tokenizer":
+            # beside the tokens, and of every row only a part is learned
+            self._labels: Any = [
+                np.where(np.arange(len(ids)) < random.integers(1, len(ids)), -100, ids) for ids in self._ids
+            ]
+        elif labels.shape == "ragged":
+            self._labels = [random.integers(5, 60, random.integers(1, 9)) for _ in range(ROWS)]
         elif labels.dtype == "float32":
             self._labels = random.normal(size=ROWS).astype(np.float32)
         else:
@@ -63,7 +77,9 @@ class Scratch:
     """New weights of a tiny architecture."""
 
     def __init__(self, config: Any, auto: Any) -> None:
-        self.config, self.tokenizer, self._auto = config, None, auto
+        self.config, self._auto = config, auto
+        self.tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=2)
+        self.positions = None
 
     def load(self, name: str, **settings: Any) -> torch.nn.Module:
         for key, value in settings.items():
@@ -85,6 +101,14 @@ def build(task: str, dropout: float = 0.0) -> tuple[Model, torch.nn.Module, Rows
         model: Any = Seq2Seq(max_new_tokens=5)
         labels = Field("labels", "int64", "ragged", padding=-100, side="right")
         module = model.build(Scratch(config, AutoModelForSeq2SeqLM), Labels(labels, 64))
+    elif task == "causal_lm":
+        config = LlamaConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, bos_token_id=1,
+            eos_token_id=2, max_position_embeddings=32, attention_dropout=dropout, **small,
+        )  # fmt: skip
+        model = CausalLM(max_new_tokens=5)
+        labels = Field("labels", "int64", "ragged", padding=-100)
+        module = model.build(Scratch(config, AutoModelForCausalLM), Labels(labels, 64))
     else:
         config = BertConfig(
             hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
@@ -247,7 +271,9 @@ def main() -> None:
         found[name] = train(engine, "classification", folder / name.replace(" ", "-"), 1)
     for stage in stages:
         engine.settings = EngineSettings(zero_stage=stage, bf16=False)  # type: ignore[arg-type]
-        for task in ("classification", "regression", "seq2seq") if stage in (1, 3) else ("classification",):
+        for task in (
+            ("classification", "regression", "seq2seq", "causal_lm") if stage in (1, 3) else ("classification",)
+        ):
             for accumulation in (1, 2):
                 name = f"{task} {stage} {accumulation}"
                 found[name] = train(engine, task, folder / name.replace(" ", "-"), accumulation)

@@ -14,7 +14,7 @@ import pytest
 from deepgen.kernel.engine import EngineSettings
 
 STAGES = (0, 1, 2, 3)
-TASKS = ("classification", "regression", "seq2seq")
+TASKS = ("classification", "regression", "seq2seq", "causal_lm")
 Found = dict[str, Any]
 
 

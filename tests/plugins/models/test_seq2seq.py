@@ -35,7 +35,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "mbart": BART,
     "m2m_100": BART,
 }
-TOKENS = Labels(Field("labels", "int64", "ragged", padding=-100), 1)
+TOKENS = Labels(Field("labels", "int64", "ragged", padding=-100, side="right"), 1)
 
 
 @pytest.fixture(scope="module")
