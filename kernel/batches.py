@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from .contracts import Batch, Field
+from .contracts import NO_ROWS, Batch, Field
 from .options import Alias, Range
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class TrainBatches:
 def micro_batch(features: Rows, rows: np.ndarray, lengths: np.ndarray, padding: Padding) -> MicroBatch:
     """A micro batch of some rows; without rows, of the first row, which then does not count."""
     if len(rows) == 0:
-        return MicroBatch(collate(features, np.zeros(1, np.int64), padding), 0, 0)
+        return MicroBatch({**collate(features, np.zeros(1, np.int64), padding), NO_ROWS: True}, 0, 0)
     return MicroBatch(collate(features, rows, padding), len(rows), int(lengths[rows].sum()))
 
 

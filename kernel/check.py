@@ -15,7 +15,7 @@ from .engine import EngineSettings
 from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
 from .options import build
 from .pretrained import Pretrained, PretrainedSettings
-from .results import ResultSettings
+from .results import USUAL, ResultSettings
 from .rows import Reject, RowSettings, refuse
 from .run import RunSettings, splits
 from .scene import SPLITS, Scene, Split
@@ -213,7 +213,7 @@ def _result(scene: Scene, found: Findings) -> None:
     if "predict" not in found.splits or found.problem is None:
         return
     given = scene.settings.output_type
-    found.outputter = given or ("generation" if found.problem == "text" else "score")
+    found.outputter = given or USUAL.get(found.problem, "score")
     outputter = scene.outputter(found.outputter)
     if found.problem not in outputter.fits:
         raise SceneError(

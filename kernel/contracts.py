@@ -7,9 +7,9 @@ a scene file. `deepgen check` imports plugins without torch, so a plugin imports
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from .scene import Scene, Split
     from .training import Run
 
-Problem = Literal["regression", "single_label_classification", "multi_label_classification", "text"]
-"""What a model answers with: numbers, one class of several, any of several classes, or text."""
+Problem = Literal["regression", "single_label_classification", "multi_label_classification", "text", "embedding"]
+"""What a model answers with: numbers, one class of several, any of several classes, text, or vectors."""
 
 Batch = dict[str, Any]
 """Field name → tensor [rows, …] on the rank's device; a string field is a list of str."""
+
+NO_ROWS = "no_rows"
+"""In a training batch: its one row only keeps this rank in step with the others, and no row may be compared with it."""
 
 State = dict[str, "np.ndarray"]
 """What a metric keeps: arrays whose first axis is rows, so that ranks can be joined and put in row order."""
@@ -103,6 +106,8 @@ class Predictions:
     """The columns of `result_header`, for the outputter."""
     more: Mapping[str, np.ndarray] = field(default_factory=dict)
     """[rows, …]: whatever else `Model.predict` gave, in its order, for the outputter."""
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """[rows, size] float32 by side: `q`, and `d` where the model was given pairs."""
 
 
 @dataclass
@@ -114,8 +119,8 @@ class Loss:
     count: int
     """Rows or tokens; the same number that `Model.count` gives for the batch."""
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    """`scores` ([rows, classes] tensor) where the same forward pass gave them; `labels` where metrics are to see others
-    than those of the batch."""
+    """What `Model.predict` would give, where the same forward pass gave it, not for text; `labels` where metrics are to
+    see others than those of the batch."""
 
 
 class Plugin(ABC):  # noqa: B024 - each kind adds its own abstract methods
@@ -218,7 +223,8 @@ class Model(Plugin):
 
     @abstractmethod
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
-        """`{"scores": tensor [rows, classes]}` or `{"texts": list[list[str]]}`; more tensors [rows, …] may follow."""
+        """`{"scores": tensor [rows, classes]}`, `{"texts": list[list[str]]}`, `{"vectors": {side: [rows, size]}}`; more
+        tensors [rows, …] may follow."""
 
     def class_names(self, module: torch.nn.Module) -> tuple[str, ...]:
         """Names of the classes in index order, as the saved module knows them; empty where there are none."""
@@ -235,19 +241,7 @@ class Model(Plugin):
 
 
 class Metric(Plugin):
-    """A score over all rows, exact over any number of ranks.
-
-    @metric("acc")
-    @dataclass
-    class Accuracy(Metric):
-        fits = frozenset({"single_label_classification"})
-
-        def update(self, predictions):
-            return {"hit": predictions.scores.argmax(-1) == predictions.labels}
-
-        def compute(self, state):
-            return {"acc": float(state["hit"].mean())}
-    """
+    """A score over all rows, exact over any number of ranks; README.md has a whole one as its example."""
 
     kind = "metric"
     fits: ClassVar[frozenset[Problem]] = frozenset()
@@ -285,8 +279,12 @@ class Outputter(Plugin):
         """The names of the columns of the file, for the record and the docs."""
 
     @abstractmethod
-    def format(self, predictions: Predictions) -> list[str]:
-        """One string a row: one or several whole lines, each ending in a newline."""
+    def format(self, predictions: Predictions) -> list[str] | list[bytes]:
+        """One string a row: one or several whole lines, each ending in a newline. Bytes are for `assemble` to read."""
+
+    def assemble(self, rows: Iterable[bytes], count: int, file: IO[bytes]) -> None:
+        """Writes the file from what `format` gave of all `count` rows, in row order; on any rank, with fresh state."""
+        file.writelines(rows)
 
 
 class Trainer(Plugin):

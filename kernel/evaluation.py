@@ -187,12 +187,17 @@ class Evaluator:
             problem=self.problem,
             scores=_array(scores) if scores is not None else None,
             texts=answers.get("texts"),
+            vectors={side: _array(vectors) for side, vectors in answers.get("vectors", {}).items()},
             labels=labels.cpu().numpy() if labels is not None and not text else None,
             references=features.columns([reference], indices)[reference] if reference is not None else None,
             class_names=self.class_names,
             columns=features.columns(columns, indices) if columns else {},
-            more={name: _array(value) for name, value in answers.items() if name not in ("scores", "texts", "labels")},
+            more={name: _array(value) for name, value in answers.items() if name not in NAMED},
         )
+
+
+NAMED = ("scores", "texts", "vectors", "labels")
+"""Answers that have a place of their own in Predictions."""
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -19,7 +19,7 @@ from .features import Features
 from .flow import Input
 from .model_folder import save_model
 from .pretrained import Pretrained, PretrainedSettings
-from .results import ResultFile, ResultSettings
+from .results import USUAL, ResultFile, ResultSettings
 from .rows import source, texts
 from .run import RunSettings, Stop, splits
 from .scene import Scene, Split
@@ -244,7 +244,7 @@ class Phases:
 
     def _predict(self) -> None:
         settings = self.scene.read(ResultSettings)
-        name = self.scene.settings.output_type or ("generation" if self.problem == "text" else "score")
+        name = self.scene.settings.output_type or USUAL.get(self.problem, "score")
         outputter = self.scene.outputter(name)
         path = settings.path(self.folder.path, outputter)
         result = ResultFile(

@@ -192,6 +192,11 @@ class Pretrained:
         loaded: torch.nn.Module = module
         return loaded
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the weights come from, for a task that keeps more there; None for a hub id or new weights."""
+        return Path(self._source) if not self._scratch and Path(self._source).is_dir() else None
+
     def is_new(self, parameter: str) -> bool:
         """Whether a parameter of the loaded module was not in a checkpoint."""
         return self._scratch or parameter in self.new_parameters

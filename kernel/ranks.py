@@ -73,6 +73,44 @@ class Ranks:
         self.all_reduce([0.0])
 
 
+def gather_rows(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """The rows of all ranks, with gradients, and where this rank's begin; every rank has to call it, and backward.
+
+    Args:
+        rows: [rows, size]; ranks may have different numbers of rows, or none.
+
+    Returns:
+        [rows of all ranks, size] in the order of ranks. The gradient of a row is the sum of those that the ranks give.
+    """
+    import torch
+
+    class Gather(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, rows: torch.Tensor) -> torch.Tensor:
+            # collectives want the same shape on every rank
+            padded = rows.new_zeros(int(counts.max()), *rows.shape[1:])
+            padded[: len(rows)] = rows
+            parts = [torch.empty_like(padded) for _ in range(ranks)]
+            torch.distributed.all_gather(parts, padded)
+            return torch.cat([part[:count] for part, count in zip(parts, counts.tolist(), strict=True)])
+
+        @staticmethod
+        def backward(context: Any, *gradients: torch.Tensor) -> torch.Tensor:
+            total = gradients[0].contiguous()
+            torch.distributed.all_reduce(total)
+            return total[begin : begin + own]
+
+    if not torch.distributed.is_initialized() or (ranks := torch.distributed.get_world_size()) == 1:
+        return rows, 0
+    rank, own = torch.distributed.get_rank(), len(rows)
+    counts = torch.zeros(ranks, dtype=torch.long)
+    counts[rank] = own
+    torch.distributed.all_reduce(counts)
+    begin = int(counts[:rank].sum())
+    gathered: torch.Tensor = Gather.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered, begin
+
+
 def join() -> Ranks:
     """Joins the ranks: through a launcher's environment, our own rendezvous file, or alone; once a process.
 

@@ -123,6 +123,7 @@ def named_plugins(values: Mapping[str, Value]) -> Iterator[tuple[str, str, str]]
     else:
         yield "outputter", "score", "output_type"
         yield "outputter", "generation", "output_type"
+        yield "outputter", "embedding", "output_type"
     for split in SPLITS:
         setting = f"{split}_model_header"
         for text in values[setting].value:

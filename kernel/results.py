@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from .contracts import Outputter, Predictions
+from .contracts import Outputter, Predictions, Problem
 from .errors import PluginError, RunError, SceneError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 RUN_FOLDER = frozenset({"scene.yaml", "events.jsonl", "metrics.json", "rejects.tsv", "log", "checkpoints", "model"})
 """Names in the run folder that a result file cannot take."""
+USUAL: dict[Problem, str] = {"text": "generation", "embedding": "embedding"}
+"""The outputter of a problem where the scene names none; `score` for the others."""
 BLOCK = 4096
 """Rows whose places are looked up at once in a merge."""
 
@@ -93,7 +95,7 @@ class ResultFile:
         """Formats some rows and appends them to the spool.
 
         Raises:
-            PluginError: the outputter did not give whole lines for each row.
+            PluginError: the outputter did not give whole lines, or bytes, for each row.
         """
         import numpy as np
 
@@ -106,8 +108,8 @@ class ResultFile:
                 f"outputter '{self.outputter.name}' gave {len(blocks)} strings for {len(predictions.rows)} rows; "
                 "one a row is right"
             )
-        encoded = [block.encode() for block in blocks]
-        if not all(block.endswith(b"\n") for block in encoded):
+        encoded = [block.encode() if isinstance(block, str) else block for block in blocks]
+        if not all(line.endswith(b"\n") for block, line in zip(blocks, encoded, strict=True) if isinstance(block, str)):
             raise PluginError(f"outputter '{self.outputter.name}' gave a row that does not end in a newline")
         self._spool.write(b"".join(encoded))
         self._rows.append(np.array(predictions.rows, dtype=np.int64))
@@ -176,7 +178,7 @@ class ResultFile:
         aside = path.with_name(f".{path.name}.tmp")
         try:
             with aside.open("wb", buffering=1 << 20) as file:
-                file.writelines(_in_row_order(spools, indices))
+                self.outputter.assemble(_in_row_order(spools, indices), sum(len(rows) for rows, _ in indices), file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)

@@ -7,7 +7,6 @@ from their numbers, so every row is used exactly once, all ranks take as many st
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,7 +145,7 @@ class TrainStream:
         return [
             micro_batch(made.table, slot, made.lengths, self.padding)
             if len(slot)
-            else replace(micro_batch(self.input.example.table, np.zeros(1, np.int64), np.ones(1), self.padding), rows=0)
+            else micro_batch(self.input.example.table, np.empty(0, np.int64), np.empty(0), self.padding)
             for slot in np.array_split(rows, self.accumulation)
         ]
 

