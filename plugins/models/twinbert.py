@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = "twinbert.safetensors"
 """In the model folder: all weights but those of the query's encoder, which is the Hugging Face model of the folder."""
-Side = Literal["q", "d"]
 
 
 @model("twinbert")
@@ -59,7 +58,7 @@ class TwinBert(Model):
     """In-batch: also let each document find its query, and take the mean of both losses."""
     freeze_encoder: bool = False
     """Train the projection and the crossing only."""
-    single_tower: Side | None = None
+    single_tower: Literal["q", "d"] | None = None
     """Predict vectors of one column alone, through the tower of queries or of documents, whatever was learned."""
 
     def __post_init__(self) -> None:

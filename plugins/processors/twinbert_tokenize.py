@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from ...kernel.cells import refuse
 from ...kernel.contracts import Field, Processor
@@ -32,6 +32,8 @@ class TwinbertTokenize(Processor):
     """Longest first column in tokens; by default what the model takes, at most 1024."""
     target_max_length: Annotated[int | None, Range(1)] = None
     """Longest second column in tokens; by default what the model takes, at most 1024."""
+    single_tower: Literal["q", "d"] | None = None
+    """One column alone is a query, or a document, which target_max_length cuts."""
 
     def fields(self) -> tuple[Field, ...]:
         sides = "qd"[: len(self.inputs)]
@@ -48,7 +50,8 @@ class TwinbertTokenize(Processor):
             refuse(name, cells)
         features = {}
         limits = {"source_max_length": self.source_max_length, "target_max_length": self.target_max_length}
-        for side, cells, (setting, limit) in zip("qd", columns, limits.items(), strict=False):
+        used = list(limits.items())[self.single_tower == "d" and len(columns) == 1 :]
+        for side, cells, (setting, limit) in zip("qd", columns, used, strict=False):
             most = self.pretrained.positions
             if limit is not None and most is not None and limit > most:
                 raise SceneError(f"{setting} = {limit} is more than the model takes: at most {most} tokens")

@@ -18,12 +18,14 @@ import pytest
 import torch
 
 from deepgen.kernel.batches import BatchSettings, Padding, TrainBatches
+from deepgen.kernel.check import check
 from deepgen.kernel.contracts import Batch, Field, Labels
 from deepgen.kernel.engine import Engine, EngineSettings
 from deepgen.kernel.errors import DataError, SceneError
 from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.registry import find
+from deepgen.kernel.settings import load
 from deepgen.kernel.training import Optimization
 
 INTS = Field("labels", "int64")
@@ -190,6 +192,58 @@ def test_labels_that_are_no_pair_labels(folders: dict[str, Path]) -> None:
     model, module = build(folders["Bert"], PAIRS)
     with pytest.raises(DataError, match="label 4 is neither 0 nor 1"):
         model.loss(module, batch([0, 4, 1]))
+
+
+SCENE = """
+task: twinbert
+model: model
+train_dir: rows.tsv
+eval_dir: rows.tsv
+predict_dir: rows.tsv
+train_header: query,doc,label
+train_model_header: twinbert_tokenize:query:doc:tokens
+eval_metrics: recall_at_k
+"""
+LABELS = "twinbert_tokenize:query:doc:tokens,convert2int:label:labels"
+ALONE = "twinbert_tokenize:doc:tokens"
+
+
+def checked(folder: Path, **settings: str) -> list[str]:
+    """The notes of a check of the scene with these settings."""
+    (folder / "rows.tsv").write_text("a query\ta document\t1\n")
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "model" / "config.json").write_text('{"model_type": "bert"}')
+    (folder / "scene.yaml").write_text(SCENE)
+    flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    return check(load(str(folder / "scene.yaml"), flags))
+
+
+def test_scenes_that_fit(tmp_path: Path) -> None:
+    assert checked(tmp_path) == []
+    assert checked(tmp_path, train_model_header=LABELS, eval_metrics="auc,acc", crossing="residual") == []
+    only_predict = {"do_train": "false", "do_eval": "false", "predict_model_header": ALONE}
+    checked(tmp_path, **only_predict, single_tower="d", loss_type="pair", embedding_format="npy")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"single_tower": "d"}, "single_tower.* is for prediction, and train_dir is set"),
+        ({"loss_type": "pair", "eval_metrics": "auc"}, "loss_type.* needs labels in train"),
+        ({"crossing": "residual", "eval_metrics": "auc"}, "crossing.* scores one pair at a time"),
+        ({"freeze_encoder": "true"}, "freeze_encoder leaves nothing to train"),
+        ({"train_model_header": LABELS}, "recall_at_k scores embedding, but twinbert answers with single_label"),
+        (
+            {"train_model_header": LABELS, "eval_metrics": "auc", "predict_model_header": ALONE},
+            "single_tower is not set, and the score of a pair needs two columns",
+        ),
+        ({"result_header": "query", "embedding_format": "npy"}, "embedding_format.* has no place for the columns"),
+        ({"train_model_header": ALONE}, "twinbert needs 'd_input_ids' to train"),
+    ],
+)
+def test_scenes_that_do_not_fit(tmp_path: Path, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(SceneError, match=message):
+        checked(tmp_path, **settings)
 
 
 class Rows:

@@ -45,6 +45,12 @@ def test_one_column_is_the_query(pretrained: Pretrained) -> None:
     assert [field.name for field in processor.fields()] == ["q_input_ids"]
 
 
+def test_a_document_alone_is_cut_as_one(pretrained: Pretrained) -> None:
+    for side, length in ((None, 4), ("q", 4), ("d", 6)):
+        processor = bound(pretrained, "text", source_max_length=4, target_max_length=6, single_tower=side)
+        assert len(processor.process([pa.array(["long " * 20])])["q_input_ids"][0]) == length
+
+
 def test_fields_are_known_without_a_tokenizer() -> None:
     assert bound(None, "query", "doc").fields() == (
         Field("q_input_ids", "int64", "ragged", padding="pad_token", mask="q_attention_mask", length=True),
