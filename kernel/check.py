@@ -8,11 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from . import registry
+from . import lora, registry
 from .contracts import Field, Model, Plugin, Problem, Processor
 from .deepspeed_config import agree, check_given, enabled, read_config, zero_stage
 from .engine import EngineSettings
 from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
+from .lora import LoraSettings
 from .options import build
 from .pretrained import Pretrained, PretrainedSettings
 from .results import USUAL, ResultSettings
@@ -66,7 +67,11 @@ def _examine(scene: Scene) -> Findings:
     output_dir = scene.read(RunSettings).output_dir
     if output_dir is not None and Path(output_dir).is_file():
         raise SceneError(f"output_dir = '{output_dir}' is a file; give a folder")
-    Pretrained(scene.read(PretrainedSettings))
+    model = scene.read(PretrainedSettings)
+    Pretrained(model)
+    if "train" in found.splits:
+        given = [name for name, value in scene.values.items() if value.is_set]
+        found.notes += lora.check(scene.read(LoraSettings), model.model or "", model.special_tokens, given)
     for split in found.splits:
         found.parts[split] = _inputs(scene, split)
     _feeds(scene, found)

@@ -12,18 +12,24 @@ from .record import SCENE_FILE, write_resolved
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .lora import Adapter
     from .pretrained import Pretrained
     from .scene import Scene
 
 
-def save_model(scene: Scene, engine: Engine, pretrained: Pretrained, folder: Path) -> None:
+def save_model(
+    scene: Scene, engine: Engine, pretrained: Pretrained, folder: Path, adapter: Adapter | None = None
+) -> None:
     """Writes float32 weights, config, tokenizer and scene aside and renames them to `folder`; every rank calls it."""
     state = engine.state_dict()
     if engine.rank == 0:
         aside = folder.with_name(f".{folder.name}.new")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        scene.model.save(engine.module, state, aside)
+        if adapter is not None and adapter.settings.lora_save == "adapter":
+            adapter.save(engine.module, state, aside, pretrained.source)
+        else:
+            scene.model.save(engine.module, adapter.merged(engine.module, state) if adapter else state, aside)
         pretrained.save_tokenizer(aside)
         _name_dtype(aside / "config.json")
         values = dict(scene.values)

@@ -17,6 +17,7 @@ from .errors import Interrupted
 from .evaluation import Evaluation, Evaluator, Rows
 from .features import Features
 from .flow import Input
+from .lora import Adapter, LoraSettings
 from .model_folder import save_model
 from .pretrained import Pretrained, PretrainedSettings
 from .results import USUAL, ResultFile, ResultSettings
@@ -197,6 +198,7 @@ class Phases:
         yield from texts(source(self.scene, "train"), columns)
 
     def _train(self, module: torch.nn.Module) -> None:
+        adapter = self._adapter(module)
         score, higher_is_better = training.main_score(self.scene)
         run = training.Run(
             scene=self.scene,
@@ -217,8 +219,19 @@ class Phases:
         )
         self.scores = dict(self.scene.trainer.train(run))
         self.events.stage("save", detail=MODEL)
-        save_model(self.scene, self.engine, self.pretrained, self.folder.path / MODEL)
+        save_model(self.scene, self.engine, self.pretrained, self.folder.path / MODEL, adapter)
         self.events.saved("model", self.folder.path / MODEL)
+
+    def _adapter(self, module: torch.nn.Module) -> Adapter | None:
+        """What learns instead of the whole model, where the scene wants that."""
+        settings = self.scene.read(LoraSettings)
+        if not settings.use_peft:
+            return None
+        made = Adapter.put_into(module, settings, self.pretrained.new_parameters, self.problem)
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+        learned = sum(size for size, learns in sizes if learns)
+        self.events.notice(f"LoRA: {learned:,} of {sum(size for size, _ in sizes):,} weights learn")
+        return made
 
     def _train_batches(self, accumulation: int) -> training.TrainData:
         engine, seed = self.engine, self.settings.seed

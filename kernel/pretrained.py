@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from . import model_source, scratch
+from . import lora, model_source, scratch
 from .errors import SceneError
 from .hugging_face import library_versions, quiet_transformers
 from .options import InputModel, InputPath
@@ -73,6 +73,13 @@ class Pretrained:
         self._lock = threading.RLock()
         self._encoders: dict[tuple[int | None, bool, bool], Encoder] = {}
         self._scratch, self._source = model_source.find(settings.model, settings.previous_dir)
+        base = None if self._scratch else lora.base_of(Path(self._source))
+        self._base = None if base is None else Pretrained(PretrainedSettings(base), attention=self._attention)
+
+    @property
+    def source(self) -> str:
+        """The folder, hub id or scratch file that it is loaded from."""
+        return self._source
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -166,13 +173,18 @@ class Pretrained:
         Raises:
             SceneError: the architecture has no such model, or the checkpoint does not fit.
         """
-        import torch
-
-        transformers = quiet_transformers()
-        auto = getattr(transformers, auto_class)
         settings = copy.deepcopy(self.config)
         for name, value in config.items():
             setattr(settings, name, value)
+        if self._base is not None:
+            return lora.lay_over(self._base._read(auto_class, settings), Path(self._source))
+        return self._read(auto_class, settings)
+
+    def _read(self, auto_class: str, settings: Any) -> torch.nn.Module:
+        """The module of a config, with the weights of the source or new ones."""
+        import torch
+
+        auto = getattr(quiet_transformers(), auto_class)
         attention = {"attn_implementation": self._attention, "dtype": torch.float32}
         try:
             if self._scratch:

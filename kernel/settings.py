@@ -8,6 +8,7 @@ from pathlib import Path
 from .batches import BatchSettings
 from .engine import EngineSettings
 from .features import FeatureSettings
+from .lora import LoraSettings
 from .parsing import Raw
 from .pretrained import PretrainedSettings
 from .record import SCENE_FILE
@@ -22,6 +23,7 @@ KERNEL: tuple[type, ...] = (
     SceneSettings,
     RunSettings,
     PretrainedSettings,
+    LoraSettings,
     RowSettings,
     FeatureSettings,
     BatchSettings,

@@ -36,7 +36,18 @@ SOURCES = sorted(
 PLUGINS = [path for path in SOURCES if path.is_relative_to(ROOT / "plugins") and path.stem != "__init__"]
 NAMES = [(path.parent.name.removesuffix("s"), path.stem) for path in PLUGINS]
 """(kind, name) of every plugin of the tree; other tests register more."""
-HEAVY = {"torch", "transformers", "deepspeed", "mlflow", "datasets", "sklearn", "sacrebleu", "rouge_score", "scipy"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "deepspeed",
+    "mlflow",
+    "datasets",
+    "sklearn",
+    "sacrebleu",
+    "rouge_score",
+    "scipy",
+    "peft",
+}
 MOST_LINES = 300
 
 

@@ -263,3 +263,36 @@ def test_a_bad_row_is_named_by_file_and_line(place: Path, deepgen: Deepgen) -> N
     rejects = (place / "runs" / "sentiment" / "rejects.tsv").read_text()
     assert "204" in rejects
     assert "good" in rejects
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "kept"),
+    [
+        ("sentiment", "1", "adapter"),
+        ("sentiment", "3", "merged"),
+        ("spell_on", "1", "merged"),
+        ("spell_on", "3", "adapter"),
+    ],
+)
+def test_lora_learns_is_saved_and_predicts(place: Path, deepgen: Deepgen, name: str, stage: str, kept: str) -> None:
+    pytest.importorskip("peft")
+    # a checkpoint to adapt
+    deepgen("run", f"{name}.yaml", "--max_steps", "2", "--tracking", "false", "--name", "base")
+    base = place / "runs" / "base" / "model"
+    settings = {"use_peft": "true", "lora_rank": "4", "lora_save": kept, "zero_stage": stage, "tracking": "false"}
+    given = [word for key, value in settings.items() for word in (f"--{key}", value)]
+    done = deepgen("run", f"{name}.yaml", "--model", str(base), "--num_ranks", "2", *given)
+    assert "weights learn" in done.stderr
+    folder = place / "runs" / name
+    assert (folder / "model" / "adapter_config.json").exists() == (kept == "adapter")
+    assert (folder / "model" / "model.safetensors").exists() == (kept == "merged")
+    again, file = place / "again.txt", "words_eval.tsv" if name == "spell_on" else "eval.tsv"
+    deepgen("predict", "--from", str(folder), "--predict_dir", file, "--result_file", str(again))
+    rows = [[line.split("\t") for line in text.read_text().splitlines()] for text in (folder / "predict.txt", again)]
+    if name == "spell_on":
+        assert rows[0] == rows[1]
+    for run, alone in zip(*rows, strict=True):
+        if name == "sentiment":  # the merged weights give the scores to rounding
+            assert [float(n) for n in run[1].split(",")] == pytest.approx(
+                [float(n) for n in alone[1].split(",")], abs=1e-4
+            )

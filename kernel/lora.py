@@ -1,0 +1,237 @@
+"""LoRA through peft: low-rank matrices that learn beside frozen weights, and how they are saved and read again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+
+from .errors import SceneError
+from .options import Range
+from .record import SCENE_FILE
+
+if TYPE_CHECKING:
+    import torch
+
+    from .contracts import Problem
+
+CONFIG = "adapter_config.json"
+"""Peft's own file, which makes a model folder one of an adapter."""
+WEIGHTS = "adapter_model.safetensors"
+NAME = "default"
+"""What peft calls an adapter that has no name."""
+PREFIX = "base_model.model."
+"""What peft puts before the names of weights in its files."""
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """What learns of the model: all of it, or low-rank matrices beside it (LoRA, arXiv 2106.09685)."""
+
+    use_peft: bool = False
+    """Freeze the weights and learn low-rank matrices beside some of them (LoRA), and a classifier whole."""
+    lora_rank: Annotated[int, Range(1)] = 8
+    """Rank r of the matrices A [r, in] and B [out, r]."""
+    lora_alpha: Annotated[float, Range(0)] = 16.0
+    """The learned change of a weight is lora_alpha / lora_rank · B A."""
+    lora_dropout: Annotated[float, Range(0, 1)] = 0.0
+    """Dropout in front of A."""
+    lora_target_modules: tuple[str, ...] = ()
+    """Layers that get matrices, by the end of their names, such as `q_proj,v_proj`; `all-linear`: all but the head. By
+    default what peft has for the architecture, mostly queries and values, or all-linear where it has nothing."""
+    lora_save: Literal["merged", "adapter"] = "merged"
+    """merged: a plain model folder; adapter: only what was learned, in peft's form, to be laid over the same model."""
+
+
+def check(settings: LoraSettings, model: str, special_tokens: Iterable[str], given: Iterable[str]) -> list[str]:
+    """Refuses LoRA where it cannot be; gives notes.
+
+    Args:
+        settings: the settings.
+        model: what the scene calls its model.
+        special_tokens: tokens that the scene adds.
+        given: names of the settings that the scene sets.
+
+    Raises:
+        SceneError: peft is not installed, or there are weights that would have to be learned whole.
+    """
+    if not settings.use_peft:
+        return [f"{name} has no effect, as use_peft is off" for name in given if name.startswith("lora_")]
+    require("use_peft")
+    if model.startswith("scratch:"):
+        raise SceneError(f"use_peft: model = '{model}' has new weights, which have to be learned whole; leave it out")
+    if list(special_tokens):
+        raise SceneError(
+            "use_peft: the embeddings of special_tokens would stay as they are drawn; leave one of them out"
+        )
+    return []
+
+
+def require(what: str) -> None:
+    """Refuses to go on without peft.
+
+    Raises:
+        SceneError: it is not installed.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise SceneError(f"{what} needs peft, which is not installed here; `pip install peft`, or deepgen[peft]")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Low-rank matrices in a module, and the weights that learn whole beside them."""
+
+    config: Any
+    heads: frozenset[str]
+    settings: LoraSettings
+
+    @classmethod
+    def put_into(
+        cls, module: torch.nn.Module, settings: LoraSettings, new_parameters: frozenset[str], problem: Problem
+    ) -> Adapter:
+        """Puts new matrices into the module, which stays what it is, and freezes all else but the head.
+
+        The head is what no checkpoint gave and, where the model does not answer with text, all outside the base model.
+
+        Raises:
+            SceneError: lora_target_modules names no linear layer.
+        """
+        import peft
+        import torch
+        from transformers.pytorch_utils import Conv1D
+
+        heads = set(new_parameters)
+        base = getattr(module, "base_model_prefix", "")
+        if problem != "text" and base and hasattr(module, base):
+            heads |= {name for name, _ in module.named_parameters() if not name.startswith(f"{base}.")}
+        layers = {
+            name: isinstance(layer, torch.nn.Linear | Conv1D)
+            for name, layer in module.named_modules()
+            if name and f"{name}.weight" not in heads
+        }
+        targets: Any = list(settings.lora_target_modules) or _usual(module)
+        if list(targets) != ["all-linear"]:
+            for target in targets:
+                kinds = [kind for name, kind in layers.items() if name == target or name.endswith(f".{target}")]
+                if not kinds or not all(kinds):
+                    raise SceneError(
+                        f"lora_target_modules: '{target}' is {'no linear layer' if kinds else 'no layer'} of "
+                        f"{type(module).__name__}; linear layers are {', '.join(_endings(layers))}"
+                    )
+        output = getattr(module, "get_output_embeddings", lambda: None)()
+        targets = [
+            name
+            for name, linear in layers.items()
+            if linear
+            and module.get_submodule(name) is not output
+            and (targets == ["all-linear"] or any(name == end or name.endswith(f".{end}") for end in targets))
+        ]
+        config = peft.LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules=targets,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # GPT-2 keeps its weights transposed, which peft finds out and says
+            peft.inject_adapter_in_model(config, module)
+        for name, parameter in module.named_parameters():
+            if name in heads:
+                parameter.requires_grad_(True)
+        return cls(config, frozenset(heads), settings)
+
+    def merged(self, module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The weights of the module as it was before, W + lora_alpha / lora_rank · B A, by their own names."""
+        plain: dict[str, torch.Tensor] = {}
+        for name, value in state.items():
+            if ".lora_" in name:
+                continue
+            layer_name, found, rest = name.rpartition(".base_layer.")
+            if found and rest == "weight":
+                layer: Any = module.get_submodule(layer_name)
+                a, b = (state[f"{layer_name}.lora_{part}.{NAME}.weight"] for part in "AB")
+                change = (b @ a) * layer.scaling[NAME]
+                value = value + (change.T if layer.fan_in_fan_out else change)
+            plain[f"{layer_name}.{rest}" if found else name] = value
+        return plain
+
+    def save(self, module: torch.nn.Module, state: Mapping[str, torch.Tensor], folder: Path, base: str) -> None:
+        """Writes matrices and head in peft's form, and the model's config, into a folder.
+
+        Args:
+            module: it gives its config.
+            state: all weights.
+            folder: it exists.
+            base: the folder or hub id of the model underneath.
+        """
+        from safetensors.torch import save_file
+
+        owner: Any = module
+        owner.config.save_pretrained(folder)
+        if getattr(owner, "generation_config", None) is not None:
+            owner.generation_config.save_pretrained(folder)
+        self.config.base_model_name_or_path = base
+        self.config.inference_mode = True
+        self.config.modules_to_save = sorted({name.rpartition(".")[0] for name in self.heads}) or None
+        self.config.save_pretrained(folder)
+        learned = {
+            PREFIX + name.replace(f".{NAME}.", "."): value.contiguous()
+            for name, value in state.items()
+            if ".lora_" in name or name in self.heads
+        }
+        save_file(learned, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def base_of(folder: Path) -> str | None:
+    """What the model under an adapter is called in a scene; None where the folder is none of an adapter."""
+    file = folder / CONFIG
+    if not file.is_file():
+        return None
+    require(f"model = '{folder}' is an adapter and")
+    scene = folder / SCENE_FILE
+    named = yaml.safe_load(scene.read_text(encoding="utf-8")).get("model") if scene.is_file() else None
+    if isinstance(named, str) and named.startswith("package:"):
+        return named  # another machine has it in another folder
+    return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
+def lay_over(module: torch.nn.Module, folder: Path) -> torch.nn.Module:
+    """The module with the adapter of a folder merged into its weights, and that folder's generation settings.
+
+    Raises:
+        SceneError: the adapter does not fit the module.
+    """
+    import peft
+    from transformers import GenerationConfig
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            merged: torch.nn.Module = peft.PeftModel.from_pretrained(module, str(folder)).merge_and_unload()
+    except (RuntimeError, ValueError, KeyError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SceneError(f"model: the adapter in {folder} does not fit the model under it: {first}") from None
+    if (folder / "generation_config.json").is_file():
+        merged.generation_config = GenerationConfig.from_pretrained(str(folder))
+    for parameter in merged.parameters():
+        parameter.requires_grad_(True)
+    return merged
+
+
+def _usual(module: torch.nn.Module) -> list[str]:
+    """The layers that peft takes for the architecture."""
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    owner: Any = module
+    known = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(owner.config.model_type)
+    return list(known) if isinstance(known, list) else ["all-linear"]
+
+
+def _endings(layers: Mapping[str, bool]) -> list[str]:
+    return sorted({name.rpartition(".")[2] for name, linear in layers.items() if linear})
