@@ -176,7 +176,7 @@ class Adapter:
         owner.config.save_pretrained(folder)
         if getattr(owner, "generation_config", None) is not None:
             owner.generation_config.save_pretrained(folder)
-        self.config.base_model_name_or_path = base
+        self.config.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else base
         self.config.inference_mode = True
         self.config.modules_to_save = sorted({name.rpartition(".")[0] for name in self.heads}) or None
         self.config.save_pretrained(folder)

@@ -74,7 +74,10 @@ class Pretrained:
         self._encoders: dict[tuple[int | None, bool, bool], Encoder] = {}
         self._scratch, self._source = model_source.find(settings.model, settings.previous_dir)
         base = None if self._scratch else lora.base_of(Path(self._source))
-        self._base = None if base is None else Pretrained(PretrainedSettings(base), attention=self._attention)
+        try:
+            self._base = None if base is None else Pretrained(PretrainedSettings(base), attention=self._attention)
+        except SceneError as error:
+            raise SceneError(f"model: {self._source} is an adapter of a model that is not there: {error}") from None
 
     @property
     def source(self) -> str:

@@ -137,6 +137,9 @@ def test_scenes_that_cannot_be(monkeypatch: pytest.MonkeyPatch, bases: dict[str,
         lora.check(on, "some/model", ("<x>",), ())
     _, module, adapter = adapted(bases["gpt2"], "gpt2")
     adapter.save(module, module.state_dict(), tmp_path, str(bases["gpt2"]))
+    adapter.save(module, module.state_dict(), tmp_path, str(tmp_path / "gone"))
+    with pytest.raises(SceneError, match=r"is an adapter of a model that is not there: model = '.*gone'"):
+        Pretrained(PretrainedSettings(model=str(tmp_path)))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SceneError, match=r"use_peft needs peft, which is not installed here; `pip install peft`"):
         lora.check(on, "some/model", (), ())
