@@ -132,9 +132,10 @@ class Adapter:
             and module.get_submodule(name) is not output
             and (targets == ["all-linear"] or any(name == end or name.endswith(f".{end}") for end in targets))
         ]
+        alpha: Any = settings.lora_alpha  # peft says int, and takes any number
         config = peft.LoraConfig(
             r=settings.lora_rank,
-            lora_alpha=settings.lora_alpha,
+            lora_alpha=alpha,
             lora_dropout=settings.lora_dropout,
             target_modules=targets,
         )
@@ -213,7 +214,7 @@ def lay_over(module: torch.nn.Module, folder: Path) -> torch.nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            merged: torch.nn.Module = peft.PeftModel.from_pretrained(module, str(folder)).merge_and_unload()
+            merged: Any = peft.PeftModel.from_pretrained(module, str(folder)).merge_and_unload()
     except (RuntimeError, ValueError, KeyError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SceneError(f"model: the adapter in {folder} does not fit the model under it: {first}") from None
@@ -221,7 +222,7 @@ def lay_over(module: torch.nn.Module, folder: Path) -> torch.nn.Module:
         merged.generation_config = GenerationConfig.from_pretrained(str(folder))
     for parameter in merged.parameters():
         parameter.requires_grad_(True)
-    return merged
+    return merged  # type: ignore[no-any-return]
 
 
 def _usual(module: torch.nn.Module) -> list[str]:
