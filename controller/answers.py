@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -80,24 +79,14 @@ def unreachable(address: str, text: str = "") -> str:
     """That nobody answers, with what else is known: a certificate that is refused looks like nobody, too."""
     if any(word in text.lower() for word in ("ssl", "tls", "certificate", "handshake")):
         return f"no secure connection to {address}: {text}; --ca names the certificate of its authority"
-    if _listens(address):
+    from ..kernel.mlflow_store import answers
+
+    if not address.startswith("unix:") and answers(f"http://{address}"):
         return (
             f"who listens at {address} does not answer us; a controller with TLS wants --ca, "
             "and one whose clients have certificates --cert and --key too"
         )
     return f"no controller is running at {address}; start one with `deepgen serve`"
-
-
-def _listens(address: str) -> bool:
-    """Whether a connection can be opened; of sockets in files nothing is said."""
-    host, _, port = address.rpartition(":")
-    if address.startswith("unix:") or not port.isdigit():
-        return False
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), 1.0).close()
-    except (OSError, OverflowError):
-        return False
-    return True
 
 
 def _info(error: grpc.RpcError) -> ErrorInfo:

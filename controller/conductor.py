@@ -109,11 +109,11 @@ class Conductor:
         now = self._clock()
         with self._store.reader() as reader:
             asked = reader.record(job_id)
-            waiting = list(reader.queued(now=now))
             records = [reader.record(_id(job)) for job in reader.live()]
-        holding = [_holding(record, now) for record in records]
-        if asked.job.state == Job.QUEUED and asked.ledger.not_before > now:
-            return pausing(asked.job.spec.ranks or 1, holding, self._slots, asked.ledger.not_before, now)
+            holding = [_holding(record, now) for record in records]
+            if asked.job.state == Job.QUEUED and asked.ledger.not_before > now:
+                return pausing(asked.job.spec.ranks or 1, holding, self._slots, asked.ledger.not_before, now)
+            waiting = list(reader.queued(now=now))
         expected = {
             _id(record.job): record.job.progress.seconds_left
             for record in records

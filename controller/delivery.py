@@ -74,13 +74,12 @@ class Delivery:
         folder = Path(told["folder"])
         with self._store.reader() as reader:
             job = reader.job(item.key)
+        due = max(item.due + (0.0 if item.tries else SECONDS_FOR_THE_TRACKER), self._absent_until)
         # A job that was retried has a run that is at work again, and ends anew.
         again = job is not None and job.state not in ENDED
         if again or read_state(folder).get("status") == told["status"] or not (folder / "log").is_dir():
             self._store.write(lambda transaction: transaction.delivered(item)).result()
-        elif now < item.due + (0.0 if item.tries else SECONDS_FOR_THE_TRACKER) or now < self._absent_until:
-            pass
-        elif len(self._at_work) < AT_ONCE:
+        elif now >= due and len(self._at_work) < AT_ONCE:
             command = [sys.executable, "-P", "-m", "deepgen.kernel.tracking", str(folder)]
             with self._log.open("ab") as log, contextlib.suppress(OSError):
                 process = subprocess.Popen(

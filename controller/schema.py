@@ -147,7 +147,7 @@ def open_file(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> s
         try:
             _check(connection, path, len(migrations))
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA cache_size = -32000")
+            connection.execute("PRAGMA cache_size = -32000")  # KiB: the indexes of 100,000 jobs are written at random
             _upgrade(connection, migrations)
         except BaseException:
             connection.close()

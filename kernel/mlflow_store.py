@@ -40,7 +40,10 @@ def without_password(address: str) -> str:
 
 
 def answers(address: str) -> bool:
-    """Whether anybody listens there, where it is a server's address: to ask costs less than to load MLflow for it."""
+    """Whether anybody listens there, where it is a server's address: to ask costs less than to load MLflow for it.
+
+    An address that is none of http or https is taken to answer.
+    """
     url = urlsplit(address)
     if url.scheme not in ("http", "https"):
         return True

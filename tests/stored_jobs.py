@@ -40,6 +40,11 @@ def submit(transaction: Transaction, job: Job) -> Job:
     return kept
 
 
+def insert(store: Store, id: str, **more: object) -> Job:
+    """A job that is on record."""
+    return store.write(partial(submit, job=a_job(id, **more))).result()  # type: ignore[arg-type]
+
+
 @contextlib.contextmanager
 def held(store: Store) -> Iterator[None]:
     """The writer does nothing else meanwhile: what is written inside becomes one commit."""

