@@ -304,7 +304,8 @@ def test_one_curve_on_one_rank_and_on_two(tmp_path: Path) -> None:
             place["DEEPGEN_RENDEZVOUS"] = f"file://{tmp_path}/meet-{ranks}"
             command = [sys.executable, __file__, str(tmp_path / f"{ranks}.json")]
             pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-            started.append(subprocess.Popen(command, env={**os.environ, **place}, **pipes))
+            helpers = {"PYTHONPATH": str(Path(__file__).parents[2])}
+            started.append(subprocess.Popen(command, env={**os.environ, **place, **helpers}, **pipes))
     for process in started:
         said = process.communicate(timeout=300)[0]
         assert process.returncode == 0, said[-3000:]
