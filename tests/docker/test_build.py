@@ -22,7 +22,7 @@ def dockerfile(request: pytest.FixtureRequest, tmp_path: Path) -> DockerfilePars
 
 
 def _last(parsed: DockerfileParser, instruction: str) -> str:
-    return [item["value"] for item in parsed.structure if item["instruction"] == instruction][-1]
+    return str([item["value"] for item in parsed.structure if item["instruction"] == instruction][-1])
 
 
 def test_it_runs_as_somebody_who_may_write_the_cache(dockerfile: DockerfileParser) -> None:
