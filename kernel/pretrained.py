@@ -166,11 +166,14 @@ class Pretrained:
                 self._encoders[key] = Encoder(self.tokenizer, length, target=target, special=special)
             return self._encoders[key]
 
-    def load(self, auto_class: str, **config: Any) -> torch.nn.Module:
+    def load(
+        self, auto_class: str, around: Callable[[torch.nn.Module], torch.nn.Module] | None = None, **config: Any
+    ) -> torch.nn.Module:
         """The module in float32 on the CPU, by a Transformers auto class such as `AutoModelForSeq2SeqLM`.
 
         Args:
             auto_class: name of the auto class.
+            around: makes the task's own module of it, which is then what an adapter is laid over and what is given.
             config: values that replace those of the checkpoint's config.
 
         Raises:
@@ -179,9 +182,14 @@ class Pretrained:
         settings = copy.deepcopy(self.config)
         for name, value in config.items():
             setattr(settings, name, value)
-        if self._base is not None:
-            return lora.lay_over(self._base._read(auto_class, settings), Path(self._source))
-        return self._read(auto_class, settings)
+        source = self._base or self
+        module = source._read(auto_class, settings)
+        if around is not None:
+            module = around(module)
+        if self._base is None:
+            return module
+        self.new_parameters = frozenset()  # the adapter gives them
+        return lora.lay_over(module, Path(self._source))
 
     def _read(self, auto_class: str, settings: Any) -> torch.nn.Module:
         """The module of a config, with the weights of the source or new ones."""
@@ -209,7 +217,12 @@ class Pretrained:
 
     @property
     def folder(self) -> Path | None:
-        """The folder that the weights come from, for a task that keeps more there; None for a hub id or new weights."""
+        """The folder that the weights come from, for a task that keeps more there; None for a hub id or new weights.
+
+        Of an adapter it is that of the model underneath.
+        """
+        if self._base is not None:
+            return self._base.folder
         return Path(self._source) if not self._scratch and Path(self._source).is_dir() else None
 
     def is_new(self, parameter: str) -> bool:

@@ -87,7 +87,7 @@ class SequenceClassifier(Model):
                 raise SceneError(f"classifier_dropout: the architecture {config.model_type} has no such setting")
             settings[known[0]] = self.classifier_dropout
         if self.num_hidden_layers is not None:
-            settings["num_hidden_layers"] = self._layers(config)
+            settings["num_hidden_layers"] = first_layers(config, self.num_hidden_layers)
         module = pretrained.load("AutoModelForSequenceClassification", **settings)
         if self.prior_bias and labels is not None and labels.means:
             self._start_at(pretrained, module, labels.means)
@@ -117,17 +117,6 @@ class SequenceClassifier(Model):
                 with torch.no_grad():
                     layer.bias.copy_(start)
 
-    def _layers(self, config: Any) -> int:
-        """`num_hidden_layers`, which the checkpoint must have."""
-        assert self.num_hidden_layers is not None, "asked for only where it is set"
-        if not hasattr(config, "num_hidden_layers"):
-            raise SceneError(f"num_hidden_layers: the architecture {config.model_type} has no such setting")
-        if self.num_hidden_layers > config.num_hidden_layers:
-            raise SceneError(
-                f"num_hidden_layers = {self.num_hidden_layers} is more than the model has: {config.num_hidden_layers}"
-            )
-        return self.num_hidden_layers
-
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
         return {"scores": self._scores(module, batch)}
 
@@ -145,6 +134,19 @@ class SequenceClassifier(Model):
         inputs = {name: value for name, value in batch.items() if name in self._accepts}
         scores: torch.Tensor = module(**inputs).logits.float()
         return scores
+
+
+def first_layers(config: Any, wanted: int) -> int:
+    """The wanted number of layers, which the checkpoint of this config must have.
+
+    Raises:
+        SceneError: it has fewer, or none that can be counted.
+    """
+    if not hasattr(config, "num_hidden_layers"):
+        raise SceneError(f"num_hidden_layers: the architecture {config.model_type} has no such setting")
+    if wanted > config.num_hidden_layers:
+        raise SceneError(f"num_hidden_layers = {wanted} is more than the model has: {config.num_hidden_layers}")
+    return wanted
 
 
 @model("seq2label")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from ...kernel.contracts import NO_ROWS, Batch, Field, Labels, Loss, Model, Problem
 from ...kernel.errors import DataError, SceneError
-from ...kernel.options import Range
+from ...kernel.options import Alias, Range
 from ...kernel.ranks import gather_rows
 from ...kernel.registry import model
+from .seq2label import first_layers
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,18 @@ if TYPE_CHECKING:
 
 WEIGHTS = "twinbert.safetensors"
 """In the model folder: all weights but those of the query's encoder, which is the Hugging Face model of the folder."""
+
+TOWERS = ("encoder.", "d_encoder.")
+"""How the names of the encoders' weights begin."""
+OPTIONS = {
+    "projection": "embedding_size",
+    "crossing": "crossing",
+    "post": "post_crossing_layers or post_crossing_size",
+    "score": "post_crossing_layers or post_crossing_size",
+}
+"""Part behind the encoders → the options that its weights have to fit."""
+CROSSING = ("crossing.", "post.", "score.")
+"""How the names of the weights behind the vectors begin."""
 
 
 @model("twinbert")
@@ -36,7 +50,7 @@ class TwinBert(Model):
     `per_device_eval_batch_size` and not on the number of ranks.
 
     With the labels 0 and 1 it learns whether a pair belongs together: binary cross-entropy, summed over rows, of one
-    logit, so that the metrics and outputters of classification serve.
+    logit, so that the metrics and outputters of classification serve; `score_and_more` writes both vectors too.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("q_input_ids",)
@@ -48,15 +62,25 @@ class TwinBert(Model):
     """One encoder for both sides; otherwise two, which start alike."""
     pooling: Literal["mean", "cls"] = "mean"
     """A text's vector: the mean over its tokens, or the state of its first token."""
-    embedding_size: Annotated[int | None, Range(1)] = None
+    num_hidden_layers: Annotated[int | None, Alias("num_layers"), Range(1)] = None
+    """Layers to start with, the first ones of the checkpoint; by default all of them."""
+    embedding_size: Annotated[int | None, Alias("embed_dim"), Range(1)] = None
     """Project vectors to so many numbers; by default they have the encoder's size."""
+    tanh_activation: bool = False
+    """Take the hyperbolic tangent of each number of a vector, after the projection."""
     crossing: Literal["cosine", "residual"] = "cosine"
     """The score of a pair: cosine, or a residual layer over the greater of the two numbers in each place, by labels."""
+    post_crossing_layers: Annotated[int, Alias("post_xing_layers"), Range(0)] = 0
+    """Hidden layers with ReLU between the residual crossing and the score."""
+    post_crossing_size: Annotated[int, Alias("post_xing_dim"), Range(1)] = 192
+    """Size of these layers."""
+    load_crossing: Annotated[bool, Alias("load_xing_params")] = True
+    """Start from the crossing, hidden layers and score of a model folder of this task; otherwise from new ones."""
     temperature: Annotated[float, Range(1e-3)] = 0.05
     """What a cosine is divided by; with labels, the inverse of the slope at the start of training."""
     both_directions: bool = True
     """In-batch: also let each document find its query, and take the mean of both losses."""
-    freeze_encoder: bool = False
+    freeze_encoder: Annotated[bool, Alias("freeze")] = False
     """Train the projection and the crossing only."""
     single_tower: Literal["q", "d"] | None = None
     """Predict vectors of one column alone, through the tower of queries or of documents, whatever was learned."""
@@ -73,6 +97,8 @@ class TwinBert(Model):
                 "crossing = 'residual' scores one pair at a time and is learned from labels; give the model header an "
                 "item such as convert2int:label:labels, or use cosine"
             )
+        if self.post_crossing_layers and self.crossing != "residual":
+            raise SceneError("post_crossing_layers follow a residual crossing; set crossing: residual, or leave it out")
         return "embedding" if kind == "in_batch" or self.single_tower else "single_label_classification"
 
     def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
@@ -96,6 +122,8 @@ class TwinBert(Model):
             )
         if self.freeze_encoder and self.embedding_size is None and not pair and "train" in splits:
             raise SceneError("freeze_encoder leaves nothing to train; set embedding_size")
+        if self.freeze_encoder and scene.values["use_peft"].value:
+            raise SceneError("freeze_encoder leaves no layer to use_peft; set one of them")
         return ()
 
     def build(self, pretrained: Pretrained, labels: Labels | None) -> torch.nn.Module:
@@ -103,17 +131,22 @@ class TwinBert(Model):
             raise SceneError(f"twinbert learns labels that are 0 or 1, and they go up to {labels.size - 1}")
         self._kind = self.loss_type or ("in_batch" if labels is None else "pair")
         self.problem(None if labels is None else labels.field)
-        encoder: Any = pretrained.load("AutoModel")
-        module = self._module(encoder, encoder.config)
-        known = self._saved(pretrained, module)
-        new = {f"encoder.{name}" for name in pretrained.new_parameters}
-        new |= {
-            name for name, _ in module.named_parameters() if not name.startswith(("encoder.", "d_encoder."))
-        } - known
-        pretrained.new_parameters = frozenset(new)
+        settings: dict[str, Any] = {}
+        if self.num_hidden_layers is not None:
+            settings["num_hidden_layers"] = first_layers(pretrained.config, self.num_hidden_layers)
+
+        def twins(encoder: torch.nn.Module) -> torch.nn.Module:
+            made = self._module(encoder, encoder.config)
+            known = self._saved(pretrained, made)
+            new = {f"encoder.{name}" for name in pretrained.new_parameters}
+            own = {name for name, _ in made.named_parameters() if not name.startswith(TOWERS)}
+            pretrained.new_parameters = frozenset(new | (own - known))
+            return made
+
+        module = pretrained.load("AutoModel", twins, **settings)
         if self.freeze_encoder:
             for name, parameter in module.named_parameters():
-                if name.startswith(("encoder.", "d_encoder.")):
+                if name.startswith(TOWERS):
                     parameter.requires_grad_(False)
         return module
 
@@ -127,13 +160,16 @@ class TwinBert(Model):
         class Twins(torch.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
+                self.config = config
                 self.encoder = encoder
                 self.d_encoder = None if options.shared_tower else copy.deepcopy(encoder)
                 self.projection = torch.nn.Linear(config.hidden_size, size) if options.embedding_size else None
                 pair = options._kind == "pair"
                 residual = pair and options.crossing == "residual"
                 self.crossing = torch.nn.Linear(size, size) if residual else None
-                self.score = torch.nn.Linear(size if residual else 1, 1) if pair else None
+                widths = [size, *[options.post_crossing_size] * options.post_crossing_layers] if residual else [1]
+                self.post = torch.nn.ModuleList(starmap(torch.nn.Linear, pairwise(widths)))
+                self.score = torch.nn.Linear(widths[-1], 1) if pair else None
                 if self.score is not None and not residual:
                     torch.nn.init.constant_(self.score.weight, 1 / options.temperature)
                     torch.nn.init.zeros_(self.score.bias)
@@ -161,17 +197,19 @@ class TwinBert(Model):
                     pooled = (states.float() * weight).sum(1) / weight.sum(1).clamp(min=1)
                 if self.projection is not None:
                     pooled = self.projection(pooled.to(self.projection.weight.dtype))
-                vectors = pooled.float()
+                vectors = pooled.float().tanh() if options.tanh_activation else pooled.float()
                 return vectors if options.crossing == "residual" else torch.nn.functional.normalize(vectors, dim=1)
 
             def cross(self, queries: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
-                """[rows, 1] logits; the residual layer is that of section 3.4 of the paper."""
+                """[rows, 1] logits; the residual layer is that of section 3.4 of the paper, with x = max(q, d)."""
                 assert self.score is not None, "pairs have a score"
                 if self.crossing is None:
                     both = (queries * documents).sum(1, keepdim=True)
                 else:
                     both = torch.maximum(queries, documents).to(self.crossing.weight.dtype)
                     both = both + torch.relu(self.crossing(both))
+                    for layer in self.post:
+                        both = torch.relu(layer(both))
                 logits: torch.Tensor = self.score(both.to(self.score.weight.dtype)).float()
                 return logits
 
@@ -185,9 +223,13 @@ class TwinBert(Model):
         if file is None or not file.is_file():
             return set()
         state, there = load_file(file), module.state_dict()
-        for name, option in {"projection.weight": "embedding_size", "crossing.weight": "crossing"}.items():
-            given, wanted = state.get(name), there.get(name)
-            if given is not None and (wanted is None or wanted.shape != given.shape):
+        if not self.load_crossing:
+            state = {name: value for name, value in state.items() if not name.startswith(CROSSING)}
+        for name, given in state.items():
+            option, wanted = OPTIONS.get(name.partition(".")[0]), there.get(name)
+            if wanted is None and name.startswith("score."):
+                continue  # vectors alone are wanted
+            if option is not None and (wanted is None or wanted.shape != given.shape):
                 raise SceneError(f"{option} does not fit {file}, where {name} is {list(given.shape)}")
         if any(name.startswith("d_encoder.") for name in state) and self.shared_tower:
             raise SceneError(f"shared_tower is on, but {file} holds a tower of its own for documents; set it to false")
@@ -225,7 +267,9 @@ class TwinBert(Model):
 
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
         if self.single_tower is None:
-            return self._outputs(module(_texts(batch)))
+            made = module(_texts(batch))
+            vectors = {f"{side}_embedding": made[side] for side in ("q", "d") if "score" in made}
+            return {**self._outputs(made), **vectors}
         return {"vectors": {"q": module({self.single_tower: _texts(batch)["q"]})[self.single_tower]}}
 
     def _outputs(self, made: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -235,7 +279,7 @@ class TwinBert(Model):
         return {"vectors": {side: made[side].detach() for side in ("q", "d") if side in made}}
 
     def decided(self) -> Mapping[str, Any]:
-        return {"loss_type": self._kind}
+        return {"loss_type": self._kind, "load_crossing": True}
 
     def save(self, module: torch.nn.Module, state: Mapping[str, torch.Tensor], folder: Path) -> None:
         from safetensors.torch import save_file

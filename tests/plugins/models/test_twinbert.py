@@ -1,7 +1,4 @@
-"""`twinbert`: the losses are those of the closed formulas, the same on one rank and on two, over several architectures.
-
-`python test_twinbert.py OUT`, with the launcher's variables set, is one rank of the test that starts ranks.
-"""
+"""`twinbert`: losses and scores by closed formulas, the same on one rank and on two, over several architectures."""
 
 from __future__ import annotations
 
@@ -18,32 +15,24 @@ import pytest
 import torch
 from model_folders import model_folders
 
-from deepgen.kernel.batches import BatchSettings, Padding, TrainBatches
 from deepgen.kernel.check import check
 from deepgen.kernel.contracts import Batch, Field, Labels
-from deepgen.kernel.engine import Engine, EngineSettings
 from deepgen.kernel.errors import DataError, SceneError
 from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.registry import find
 from deepgen.kernel.settings import load
-from deepgen.kernel.training import Optimization
 
 INTS = Field("labels", "int64")
 PAIRS = Labels(INTS, 2)
 VOCABULARY = 30522
 ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "Bert": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+    "Bert": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32},
     "DistilBert": {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32},
     "GPT2": {"n_embd": 16, "n_layer": 1, "n_head": 2},
     "T5": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
 }
-WAYS: dict[str, dict[str, Any]] = {
-    "in_batch": {},
-    "two towers": {"shared_tower": False, "embedding_size": 6, "both_directions": False},
-    "pair": {"crossing": "residual"},
-}
-ROWS, GLOBAL_BATCH, STEPS = 17, 8, 5
+WAYS, STEPS = ("in_batch", "two towers", "pair"), 5
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +110,9 @@ def test_pair_loss_is_the_binary_cross_entropy_of_the_crossing(folders: dict[str
         vectors = module({side: (batch()[f"{side}_input_ids"], batch()[f"{side}_attention_mask"]) for side in "qd"})
     cosine = (vectors["q"] * vectors["d"]).sum(1)
     torch.testing.assert_close(made.outputs["scores"][:, 0], cosine / 0.5)
+    answers = model.predict(module, batch())
+    assert list(answers) == ["scores", "q_embedding", "d_embedding"]
+    torch.testing.assert_close(answers["d_embedding"], vectors["d"])
     chance = torch.sigmoid(cosine / 0.5).tolist()
     wanted = -sum(math.log(p if label else 1 - p) for p, label in zip(chance, labels, strict=True))
     assert made.total.item() == pytest.approx(wanted, rel=1e-5)
@@ -135,6 +127,45 @@ def test_residual_crossing_is_the_formula_of_the_paper(folders: dict[str, Path])
         y = torch.relu(x @ module.crossing.weight.T + module.crossing.bias) + x
         wanted = y @ module.score.weight.T + module.score.bias
     torch.testing.assert_close(model.predict(module, batch())["scores"], wanted)
+
+
+def test_hidden_layers_follow_the_crossing(folders: dict[str, Path], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"crossing": "residual", "post_crossing_layers": 2, "post_crossing_size": 5}
+    model, module = build(folders["Bert"], PAIRS, **options)
+    with torch.no_grad():
+        vectors = module({side: (batch()[f"{side}_input_ids"], batch()[f"{side}_attention_mask"]) for side in "qd"})
+        x = torch.maximum(vectors["q"], vectors["d"])
+        x = x + torch.relu(x @ module.crossing.weight.T + module.crossing.bias)
+        for layer, shape in zip(module.post, ((5, 16), (5, 5)), strict=True):
+            assert layer.weight.shape == shape
+            x = torch.relu(x @ layer.weight.T + layer.bias)
+        wanted = x @ module.score.weight.T + module.score.bias
+    torch.testing.assert_close(model.predict(module, batch())["scores"], wanted)
+    model.save(module, module.state_dict(), tmp_path)
+    Pretrained(PretrainedSettings(model=str(folders["Bert"]))).save_tokenizer(tmp_path)
+    again, loaded = build(tmp_path, loss_type="pair", **options)
+    torch.testing.assert_close(again.predict(loaded, batch())["scores"], wanted)
+    _, fresh = build(tmp_path, PAIRS, load_crossing=False, **options)
+    assert not torch.equal(fresh.crossing.weight, module.crossing.weight)
+    assert torch.equal(
+        fresh.encoder.embeddings.word_embeddings.weight, module.encoder.embeddings.word_embeddings.weight
+    )
+    assert dict(again.decided())["load_crossing"], "a model folder is read whole"
+    for other in ({"post_crossing_layers": 1}, {"post_crossing_size": 6}, {"post_crossing_layers": 0}):
+        with pytest.raises(SceneError, match="post_crossing_layers or post_crossing_size does not fit"):
+            build(tmp_path, PAIRS, **{**options, **other})
+
+
+def test_the_first_layers_and_the_tangent(folders: dict[str, Path]) -> None:
+    model, module = build(folders["Bert"], num_hidden_layers=1, tanh_activation=True, embedding_size=4)
+    with torch.no_grad():
+        encoder = quiet_transformers().AutoModel.from_pretrained(folders["Bert"], num_hidden_layers=1).eval()
+        pooled = encoder(input_ids=torch.tensor([[101, 7, 102]])).last_hidden_state[0].mean(0)
+        vector = torch.tanh(pooled @ module.projection.weight.T + module.projection.bias)
+    found = model.predict(module, batch())["vectors"]["q"][1]
+    torch.testing.assert_close(found, vector / vector.norm(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(SceneError, match="num_hidden_layers = 3 is more than the model has: 2"):
+        build(folders["Bert"], num_hidden_layers=3)
 
 
 def test_towers_of_their_own_start_alike_and_part(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -175,6 +206,8 @@ def test_what_is_learned_follows_the_labels() -> None:
     assert task(loss_type="pair", single_tower="d").problem(None) == "embedding"
     with pytest.raises(SceneError, match="crossing = 'residual' scores one pair at a time"):
         task(crossing="residual").problem(None)
+    with pytest.raises(SceneError, match="post_crossing_layers follow a residual crossing"):
+        task(post_crossing_layers=1).problem(INTS)
     with pytest.raises(SceneError, match="labels that are 0 or 1"):
         task().problem(Field("labels", "float32"))
 
@@ -225,6 +258,7 @@ def test_scenes_that_fit(tmp_path: Path) -> None:
         ({"loss_type": "pair", "eval_metrics": "auc"}, "loss_type.* needs labels in train"),
         ({"crossing": "residual", "eval_metrics": "auc"}, "crossing.* scores one pair at a time"),
         ({"freeze_encoder": "true"}, "freeze_encoder leaves nothing to train"),
+        ({"freeze": "true", "embed_dim": "4", "use_peft": "true"}, "freeze.* leaves no layer to use_peft"),
         ({"train_model_header": LABELS}, "recall_at_k scores embedding, but twinbert answers with single_label"),
         (
             {"train_model_header": LABELS, "eval_metrics": "auc", "predict_model_header": ALONE},
@@ -239,89 +273,23 @@ def test_scenes_that_do_not_fit(tmp_path: Path, settings: dict[str, str], messag
         checked(tmp_path, **settings)
 
 
-class Rows:
-    """Ragged pairs in memory: 17, so that one is left for the last step of an epoch, and one of two ranks has none."""
-
-    def __init__(self) -> None:
-        random = np.random.default_rng(7)
-        names = ("q_input_ids", "d_input_ids")
-        self.fields = {
-            name: Field(name, "int64", "ragged", mask=name.replace("input_ids", "attention_mask"), length=True)
-            for name in names
-        }
-        self._ids = {name: [random.integers(5, 60, size) for size in random.integers(3, 12, ROWS)] for name in names}
-        self.lengths = np.array([sum(map(len, pair)) for pair in zip(*self._ids.values(), strict=True)], np.int32)
-        self.fields["labels"] = INTS
-        self._labels = random.integers(0, 2, ROWS)
-
-    def __len__(self) -> int:
-        return ROWS
-
-    def take(self, rows: np.ndarray) -> dict[str, Any]:
-        return {**{name: [ids[row] for row in rows] for name, ids in self._ids.items()}, "labels": self._labels[rows]}
-
-
-class Scratch:
-    """New weights of a tiny encoder."""
-
-    folder = None
-    new_parameters: frozenset[str] = frozenset()
-
-    def load(self, name: str) -> torch.nn.Module:
-        transformers = quiet_transformers()
-        sizes = {**ARCHITECTURES["Bert"], "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        module: torch.nn.Module = getattr(transformers, name).from_config(
-            transformers.BertConfig(vocab_size=64, **sizes)
-        )
-        return module
-
-
-def train(engine: Engine, way: str, stage: int) -> list[list[float]]:
-    """Loss and gradient norm of each step of an epoch and more, then a digest of the weights."""
-    torch.manual_seed(3)
-    model = task(**WAYS[way])
-    module = model.build(Scratch(), PAIRS if way == "pair" else None)
-    engine.settings = EngineSettings(zero_stage=stage, bf16=False)  # type: ignore[arg-type]
-    engine.config = {}
-    per_device = GLOBAL_BATCH // engine.ranks
-    engine.prepare(module, Optimization(learning_rate=1e-2), total_steps=9, per_device=per_device, accumulation=1)
-    engine.module.train()
-    settings = BatchSettings(per_device_train_batch_size=per_device)
-    data = TrainBatches(Rows(), Padding(), settings, 1, engine.ranks, engine.rank, seed=5)  # type: ignore[arg-type]
-    found = []
-    for micro_batches in [step for epoch in range(2) for step in data.epoch(epoch)][:STEPS]:
-        result = engine.train_step(micro_batches, model.loss, model.count)
-        found.append([float(result.loss), float(result.grad_norm or 0)])
-    state = engine.state_dict()  # the biases of attention keys have a gradient of 0, of which Adam makes noise
-    return [*found, [float(value.double().abs().sum()) for name, value in state.items() if "key.bias" not in name]]
-
-
 def test_one_curve_on_one_rank_and_on_two(tmp_path: Path) -> None:
-    started = []
+    started, program = [], str(Path(__file__).with_name("twinbert_ranks.py"))
     for ranks in (1, 2):
         for rank in range(ranks):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
             place["DEEPGEN_RENDEZVOUS"] = f"file://{tmp_path}/meet-{ranks}"
-            command = [sys.executable, __file__, str(tmp_path / f"{ranks}.json")]
+            command = [sys.executable, program, str(tmp_path / f"{ranks}.json")]
             pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-            helpers = {"PYTHONPATH": str(Path(__file__).parents[2])}
-            started.append(subprocess.Popen(command, env={**os.environ, **place, **helpers}, **pipes))
+            started.append(subprocess.Popen(command, env={**os.environ, **place}, **pipes))
     for process in started:
         said = process.communicate(timeout=300)[0]
         assert process.returncode == 0, said[-3000:]
     one, two = (json.loads((tmp_path / f"{ranks}.json").read_text()) for ranks in (1, 2))
-    assert len(one) == 2 * len(WAYS)
+    assert len(one) == 4 * len(WAYS)
     for name, curve in one.items():
         alone = [loss for loss, _ in curve[:STEPS] if loss == 0]  # a step of one row has no negatives
         assert bool(alone) is not name.startswith("pair")
         assert len(alone) < STEPS
         for whole, divided in zip(curve, two[name], strict=True):
             np.testing.assert_allclose(divided, whole, rtol=1e-4, atol=1e-6, err_msg=name)
-
-
-if __name__ == "__main__":
-    here = Engine.start(EngineSettings(bf16=False))
-    curves = {f"{way} {stage}": train(here, way, stage) for way in WAYS for stage in (1, 3)}
-    if here.rank == 0:
-        Path(sys.argv[1]).write_text(json.dumps(curves), encoding="utf-8")
-    os._exit(0)  # as the worker ends: what libraries leave running may abort a process that takes itself apart
