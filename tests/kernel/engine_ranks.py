@@ -32,12 +32,14 @@ from deepgen.kernel.contracts import Field, Labels, Model
 from deepgen.kernel.engine import Engine, EngineSettings
 from deepgen.kernel.errors import Interrupted
 from deepgen.kernel.events import EventStream, Silent, read_events
+from deepgen.kernel.lora import Adapter, LoraSettings
 from deepgen.kernel.training import Run
 from deepgen.plugins.models.causal_lm import CausalLM
 from deepgen.plugins.models.seq2label import Seq2Label
 from deepgen.plugins.models.seq2seq import Seq2Seq
 from deepgen.plugins.trainers.common import Common
 
+HEADS = frozenset({"classifier.weight", "classifier.bias"})
 GLOBAL_BATCH = 8
 ROWS = 17
 
@@ -89,8 +91,9 @@ class Scratch:
 
 
 def build(task: str, dropout: float = 0.0) -> tuple[Model, torch.nn.Module, Rows]:
-    """A task with a tiny model of it and rows."""
+    """A task with a tiny model of it and rows; `lora TASK` has low-rank matrices beside its weights."""
     torch.manual_seed(3)
+    adapts, task = task.startswith("lora "), task.removeprefix("lora ")
     small: dict[str, Any] = {"vocab_size": 64, "pad_token_id": 0}
     if task == "seq2seq":
         config: Any = BartConfig(
@@ -120,6 +123,9 @@ def build(task: str, dropout: float = 0.0) -> tuple[Model, torch.nn.Module, Rows
         module = model.build(Scratch(config, AutoModelForSequenceClassification), Labels(labels, size))
         module.register_parameter("unused", torch.nn.Parameter(torch.ones(3)))
         module.bert.embeddings.token_type_embeddings.requires_grad_(False)
+    if adapts:
+        settings = LoraSettings(use_peft=True, lora_rank=4, lora_dropout=dropout)
+        Adapter.put_into(module, settings, HEADS, model.problem(labels))
     return model, module, Rows(labels)
 
 
@@ -143,7 +149,7 @@ def new_run(engine: Engine, task: str, folder: Path, *, dropout: float = 0.0, ac
         engine=engine,
         model=model,
         module=module,
-        new_parameters=frozenset({"classifier.weight", "classifier.bias"}),
+        new_parameters=HEADS,
         train_data=train_data,
         per_device=per_device,
         evaluate=evaluate,
@@ -195,17 +201,17 @@ def train(engine: Engine, task: str, folder: Path, accumulation: int, **options:
     return {"curve": curve(folder), "weights": digest(weights), "master": is_master(weights)}
 
 
-def resume(engine: Engine, folder: Path) -> dict[str, Any]:
+def resume(engine: Engine, folder: Path, task: str = "classification") -> dict[str, Any]:
     """The same training with dropout three times: without a break, up to a stop in the middle of an epoch, and on."""
     options: dict[str, Any] = {
         "learning_rate": 2e-2, "max_steps": 8, "warmup_steps": 2, "lr_scheduler_type": "cosine",
         "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 3, "logging_steps": 1,
         "save_total_limit": 2, "load_best_model_at_end": False,
     }  # fmt: skip
-    whole = new_run(engine, "classification", folder / "whole", dropout=0.3)
+    whole = new_run(engine, task, folder / "whole", dropout=0.3)
     Common(**options).train(whole)
     weights = digest(engine.state_dict())
-    broken = new_run(engine, "classification", folder / "broken", dropout=0.3)
+    broken = new_run(engine, task, folder / "broken", dropout=0.3)
     stopping = iter([False] * 3 + [engine.rank == engine.ranks - 1] * 9)  # only the last rank is asked, in step 4
     broken.stop = lambda: next(stopping)
     message = ""
@@ -214,7 +220,7 @@ def resume(engine: Engine, folder: Path) -> dict[str, Any]:
     except Interrupted as error:
         message = str(error).replace(str(folder), "")
     stopped = curve(folder / "broken")
-    again = new_run(engine, "classification", folder / "broken", dropout=0.3)
+    again = new_run(engine, task, folder / "broken", dropout=0.3)
     evaluate = again.evaluate
     assert evaluate is not None
     evaluate()  # that of step 2; the one of step 4 is still due
@@ -252,13 +258,12 @@ OWN: dict[str, Any] = {
     "zero_optimization": {"stage": 2},
     "optimizer": {"type": "AdamW", "params": {"lr": "auto", "weight_decay": "auto", "torch_adam": True}},
 }
-VARIANTS = {
+VARIANTS = {  # other ways to the same curve
     "offload 1": EngineSettings(bf16=False, offload_optimizer="cpu"),
     "offload 3": EngineSettings(bf16=False, zero_stage=3, offload_optimizer="cpu", offload_param="cpu"),
     "gradient checkpointing": EngineSettings(bf16=False, gradient_checkpointing=True),
     "own optimizer": EngineSettings(bf16=False, deepspeed=OWN),
 }
-"""Other ways to the same curve."""
 
 
 def main() -> None:
@@ -271,9 +276,8 @@ def main() -> None:
         found[name] = train(engine, "classification", folder / name.replace(" ", "-"), 1)
     for stage in stages:
         engine.settings = EngineSettings(zero_stage=stage, bf16=False)  # type: ignore[arg-type]
-        for task in (
-            ("classification", "regression", "seq2seq", "causal_lm") if stage in (1, 3) else ("classification",)
-        ):
+        tasks = ("classification", "regression", "seq2seq", "causal_lm")
+        for task in tasks if stage in (1, 3) else tasks[:1]:
             for accumulation in (1, 2):
                 name = f"{task} {stage} {accumulation}"
                 found[name] = train(engine, task, folder / name.replace(" ", "-"), accumulation)

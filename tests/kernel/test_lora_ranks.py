@@ -1,0 +1,70 @@
+"""LoRA on real ranks: one curve for any number of ranks, any accumulation and any ZeRO stage, and after a break."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("peft")
+TESTS = Path(__file__).parents[1]
+STAGES = (0, 1, 2, 3)
+Found = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Found]:
+    """What came out on one rank and on two; see lora_ranks.py."""
+    folder = tmp_path_factory.mktemp("lora")
+    started = []
+    for ranks, rank in ((1, 0), (2, 0), (2, 1)):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
+        place["DEEPGEN_RENDEZVOUS"] = f"file://{folder}/meet-{ranks}"
+        command = [sys.executable, "-m", "kernel.lora_ranks", str(folder / f"{ranks}.json")]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(command, cwd=TESTS, env={**os.environ, **place}, **pipes))
+    for process in started:
+        said = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, said[-3000:]
+    return {ranks: json.loads((folder / f"{ranks}.json").read_text()) for ranks in (1, 2)}
+
+
+def curve(result: Found) -> list[float]:
+    """Loss, gradient norm and learning rate of each step, then a number for each weight."""
+    return [number for part in (*result["curve"], result["weights"]) for number in part]
+
+
+@pytest.mark.parametrize("task", ["classification", "causal_lm"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_one_curve_however_the_batch_is_divided(
+    found: dict[int, Found], ranks: int, stage: int, accumulation: int, task: str
+) -> None:
+    truth = found[1][f"{task} 1 1"]
+    assert len(truth["curve"]) == 5
+    assert truth["curve"][-1][1] != truth["curve"][0][1]
+    assert curve(found[ranks][f"{task} {stage} {accumulation}"]) == pytest.approx(curve(truth), rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_bf16_learns_alike_and_keeps_the_matrices_in_float32(found: dict[int, Found], ranks: int, stage: int) -> None:
+    result, truth = found[ranks][f"bf16 {stage}"], found[1]["classification 1 1"]
+    for step, wanted in zip(result["curve"], truth["curve"], strict=True):
+        assert step == pytest.approx(wanted, rel=3e-2)
+    assert result["master"]
+
+
+@pytest.mark.parametrize("kind", [*map(str, STAGES), "bf16"])
+def test_resume_goes_on_bit_for_bit(found: dict[int, Found], kind: str) -> None:
+    result = found[2][f"resume {kind}"]
+    assert "stopped after step 4 of 8" in result["message"]
+    assert len(result["stopped"]) == 4
+    assert result["broken"] == result["whole"]
+    assert result["same_weights"]
