@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ...kernel.contracts import Metric, Predictions, State
 from ...kernel.registry import metric
-from .exact_match import best_texts, right_answers
+from .exact_match import candidates, right_answers
 
 
 @metric("bleu")
@@ -17,7 +17,7 @@ from .exact_match import best_texts, right_answers
 class Bleu(Metric):
     """Corpus BLEU-4 from 0 to 100 (Papineni et al. 2002), the same number as `sacrebleu.corpus_bleu`; no rows: nan.
 
-    The best text of each row is scored. Only the n-gram counts of a row are kept, so that ranks add up exactly.
+    The first text of each row is scored. Only the n-gram counts of a row are kept, so that ranks add up exactly.
     """
 
     fits = frozenset({"text"})
@@ -28,6 +28,9 @@ class Bleu(Metric):
     """Compare without regard to case."""
     reference_separator: str | None = None
     """What divides several right answers in a reference, such as `|`; by default a reference is one answer."""
+
+    best_of_candidates: bool | None = None
+    """Score each row by the best of its returned texts (here by sentence BLEU), or by the first; by default that."""
 
     def keys(self) -> tuple[str, ...]:
         return ("bleu",)
@@ -42,8 +45,15 @@ class Bleu(Metric):
     def update(self, predictions: Predictions) -> State:
         import numpy as np
 
-        pairs = zip(best_texts(predictions), right_answers(predictions, self.reference_separator), strict=True)
-        scored = [self._bleu.sentence_score(text, answers) for text, answers in pairs]
+        pairs = zip(
+            candidates(predictions, bool(self.best_of_candidates)),
+            right_answers(predictions, self.reference_separator),
+            strict=True,
+        )
+        scored = [
+            max((self._bleu.sentence_score(text, answers) for text in texts), key=lambda one: one.score)
+            for texts, answers in pairs
+        ]
         counts = [(each.sys_len, each.ref_len, *each.counts, *each.totals) for each in scored]
         return {"counts": np.array(counts, dtype=np.int32).reshape(-1, 10)}
 

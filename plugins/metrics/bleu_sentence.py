@@ -33,8 +33,8 @@ class BleuSentence(Metric):
     """sacrebleu's tokenizer: 13a where spaces divide words, intl for all of Unicode, zh, char; none: spaces alone."""
     reference_separator: str | None = None
     """What divides several right answers in a reference, such as `|`; by default a reference is one answer."""
-    best_of_candidates: bool = True
-    """Score each row by the best of its returned texts, as the original did; else by the first."""
+    best_of_candidates: bool | None = None
+    """Score each row by the best of its returned texts, or by the first; by default the best, as the original did."""
 
     def keys(self) -> tuple[str, ...]:
         return ("bleu_sentence",)
@@ -49,7 +49,7 @@ class BleuSentence(Metric):
         import numpy as np
 
         pairs = zip(
-            candidates(predictions, self.best_of_candidates),
+            candidates(predictions, self.best_of_candidates is not False),
             right_answers(predictions, self.reference_separator),
             strict=True,
         )

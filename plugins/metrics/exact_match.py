@@ -13,7 +13,7 @@ from .acc import hits
 @metric("exact_match")
 @dataclass
 class ExactMatch(Metric):
-    """Share of rows whose best text is the reference, from 0 to 1; white space at the ends does not count.
+    """Share of rows whose first text is the reference, from 0 to 1; white space at the ends does not count.
 
     For classes it is the share of rows that are wholly right, as `acc`. Word error in per cent, where a row is a word,
     is 100·(1 - exact_match). No rows: nan.
@@ -24,6 +24,9 @@ class ExactMatch(Metric):
     reference_separator: str | None = None
     """What divides several right answers in a reference, such as `|`; by default a reference is one answer."""
 
+    best_of_candidates: bool | None = None
+    """Count a row whose reference is any of its returned texts, or only the first; by default that."""
+
     def keys(self) -> tuple[str, ...]:
         return ("exact_match",)
 
@@ -32,8 +35,12 @@ class ExactMatch(Metric):
 
         if predictions.problem != "text":
             return {"hit": hits(predictions)}
-        pairs = zip(best_texts(predictions), right_answers(predictions, self.reference_separator), strict=True)
-        return {"hit": np.array([text in answers for text, answers in pairs], dtype=bool)}
+        pairs = zip(
+            candidates(predictions, bool(self.best_of_candidates)),
+            right_answers(predictions, self.reference_separator),
+            strict=True,
+        )
+        return {"hit": np.array([not set(texts).isdisjoint(answers) for texts, answers in pairs], dtype=bool)}
 
     def compute(self, state: State, class_names: Sequence[str] = ()) -> dict[str, float]:
         return {"exact_match": float(state["hit"].mean()) if state and len(state["hit"]) else float("nan")}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from ...kernel.contracts import Metric, Predictions, State
 from ...kernel.registry import metric
-from .exact_match import best_texts, right_answers
+from .exact_match import candidates, right_answers
 
 
 @metric("token_error_rate")
@@ -27,6 +28,9 @@ class TokenErrorRate(Metric):
     reference_separator: str | None = None
     """What divides several right answers in a reference, such as `|`; by default a reference is one answer."""
 
+    best_of_candidates: bool | None = None
+    """Score each row by the best of its returned texts (that of the fewest edits), or by the first; by default that."""
+
     def keys(self) -> tuple[str, ...]:
         return ("token_error_rate", "sequence_error_rate")
 
@@ -34,12 +38,13 @@ class TokenErrorRate(Metric):
         import numpy as np
 
         counts = []
-        for text, answers in zip(
-            best_texts(predictions), right_answers(predictions, self.reference_separator), strict=True
+        for texts, answers in zip(
+            candidates(predictions, bool(self.best_of_candidates)),
+            right_answers(predictions, self.reference_separator),
+            strict=True,
         ):
-            tokens = text.split()
-            found = ((edit_distance(answer.split(), tokens), -len(answer.split())) for answer in answers)
-            counts.append(min(found))
+            pairs = product([answer.split() for answer in answers], [text.split() for text in texts])
+            counts.append(min((edit_distance(answer, tokens), -len(answer)) for answer, tokens in pairs))
         both = np.array(counts, dtype=np.int64).reshape(-1, 2)
         return {"edits": both[:, 0], "tokens": -both[:, 1]}
 

@@ -58,6 +58,19 @@ def test_several_references() -> None:
     assert bleu(texts, both, reference_separator=" ||| ") == pytest.approx(wanted, rel=1e-12)
 
 
+def test_the_best_of_the_candidates_counts_where_it_is_asked_for() -> None:
+    """That of the greatest sentence BLEU; its counts are then those of the corpus."""
+    texts = [["a b x y", "a b c d e"], ["one two three four", "one"], [], ["", "the mat"]]
+    references = ["a b c d e f", "one two three four five", "nothing", "on the mat"]
+    best = ["a b c d e", "one two three four", "", "the mat"]
+    metric = Bleu(best_of_candidates=True)
+    predictions = Predictions(np.arange(4), "text", texts=texts, references=references)
+    found = metric.compute(metric.update(predictions))["bleu"]
+    assert found == pytest.approx(sacrebleu.corpus_bleu(best, [references]).score, rel=1e-12)
+    first = Bleu().compute(Bleu().update(predictions))["bleu"]
+    assert first < found
+
+
 def test_the_same_text_is_100_and_nothing_at_all_is_0() -> None:
     assert bleu(TEXTS[:2], TEXTS[:2]) == pytest.approx(100)
     assert bleu([""], ["a b c d"]) == 0

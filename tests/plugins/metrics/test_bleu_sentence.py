@@ -25,7 +25,7 @@ def bleu(texts: list[list[str]], references: list[str], **options: Any) -> float
 
 @pytest.mark.parametrize("separator", [None, " sat "])
 def test_is_the_mean_of_nltk(separator: str | None) -> None:
-    score = pytest.importorskip("nltk.translate.bleu_score")
+    score = pytest.importorskip("nltk.translate.bleu_score")  # rouge-score brings nltk along
     smooth = score.SmoothingFunction().method1
     answers = [reference.split(separator) if separator else [reference] for reference in REFERENCES]
     each = [
@@ -37,6 +37,20 @@ def test_is_the_mean_of_nltk(separator: str | None) -> None:
     assert min(each) == 0 < max(each)
     found = bleu([[text] for text in TEXTS], REFERENCES, bleu_tokenize="none", reference_separator=separator)
     assert found == pytest.approx(np.mean(each), rel=1e-12)
+
+
+def test_is_what_nltk_gave() -> None:
+    """By nltk 3.10.4, each pair alone: text, reference, score."""
+    golden = [
+        ("the cat sat on the mat", "the cat is on the mat today", 0.2150625426),
+        ("a quick brown fox jumped over dogs", "the quick brown fox jumps over the lazy dogs", 0.1395873430),
+        ("it is", "it is what it is", 0.0705599521),
+        ("to be or not to be that is it", "to be or not to be that is the question", 0.7725505949),
+        ("nothing shared", "all other words", 0),
+        ("one", "one", 0.1778279410),
+    ]
+    for text, reference, score in golden:
+        assert bleu([[text]], [reference]) == pytest.approx(score, abs=1e-9)
 
 
 def test_is_the_closed_formula() -> None:

@@ -20,6 +20,12 @@ def test_the_first_text_must_be_the_reference() -> None:
     assert exact_match(texts, ["a b"] * 4) == 0.5
 
 
+def test_any_text_may_be_the_reference_where_that_is_asked_for() -> None:
+    predictions = Predictions(np.arange(3), "text", texts=[["x", " a b"], ["x"], []], references=["a b"] * 3)
+    metric = ExactMatch(best_of_candidates=True)
+    assert metric.compute(metric.update(predictions))["exact_match"] == pytest.approx(1 / 3)
+
+
 def test_a_bar_is_text_unless_it_is_said_to_divide_answers() -> None:
     texts, references = [["a"], ["b"], ["a | b"]], ["a | b"] * 3
     assert exact_match(texts, references) == pytest.approx(1 / 3)

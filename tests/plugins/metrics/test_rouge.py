@@ -35,6 +35,16 @@ def test_the_main_key_is_rouge1() -> None:
     assert Rouge().keys() == KEYS
 
 
+def test_each_key_takes_its_best_candidate_where_that_is_asked_for() -> None:
+    """The first has all words and no pair in common, the second a pair but not all words."""
+    texts, references = [["d b a c", "a b x y"], []], ["a b c d", "a"]
+    predictions = Predictions(np.arange(2), "text", texts=texts, references=references)
+    metric = Rouge(best_of_candidates=True)
+    found = metric.compute(metric.update(predictions))
+    assert (found["rouge1"], found["rouge2"]) == (1 / 2, pytest.approx(1 / 3 / 2))
+    assert Rouge().compute(Rouge().update(predictions))["rouge2"] == 0
+
+
 def test_long_texts_are_not_cut() -> None:
     """The original cut at 665 bytes: 120 equal of 400 words scored 0.72."""
     equal = [f"word{i}" for i in range(120)]

@@ -25,6 +25,32 @@ def test_is_the_harmonic_mean_of_precision_and_recall() -> None:
     }
 
 
+def test_is_what_py_rouge_gave() -> None:
+    """By py-rouge 1.1 with stems, alpha 0.5 and no cut, each pair alone: text, reference, ROUGE-1, -2 and -L."""
+    golden = [
+        ("the cat sat on the mat", "the cat is on the mat today", 0.7692307692, 0.5454545455, 0.7692307692),
+        (
+            "a quick brown fox jumped over dogs",
+            "the quick brown fox jumps over the lazy dogs",
+            0.75,
+            0.5714285714,
+            0.75,
+        ),
+        ("it is", "it is what it is", 0.5714285714, 0.4, 0.5714285714),
+        (
+            "to be or not to be that is it",
+            "to be or not to be that is the question",
+            0.8421052632,
+            0.8235294118,
+            0.8421052632,
+        ),
+        ("nothing shared", "all other words", 0, 0, 0),
+        ("one", "one", 1, 0, 1),
+    ]
+    for text, reference, *scores in golden:
+        assert list(rouge([[text]], [reference]).values()) == pytest.approx(scores, abs=1e-9)
+
+
 def test_stems_are_compared() -> None:
     assert rouge([["the cats were jumping"]], ["The cat were jumped"])["legacy_rouge2"] == 1
 

@@ -46,6 +46,19 @@ def test_the_nearest_right_answer_counts() -> None:
     assert rates(["B"], ["B | C"], "|") == {"token_error_rate": 0.0, "sequence_error_rate": 0.0}
 
 
+def test_the_candidate_of_the_fewest_edits_counts_where_that_is_asked_for() -> None:
+    texts = [["a b x", "a b c d", "a b c"], [], ["q", "e f"]]
+    references = ["a b c", "h", "e f g | e g"]
+    predictions = Predictions(np.arange(3), "text", texts=texts, references=references)
+    for best, edits, tokens, wrong in ((True, 0 + 1 + 1, 3 + 1 + 3, 2), (None, 1 + 1 + 2, 3 + 1 + 2, 3)):
+        metric = TokenErrorRate(" | ", best)
+        found = metric.compute(metric.update(predictions))
+        assert found == {
+            "token_error_rate": pytest.approx(edits / tokens),
+            "sequence_error_rate": pytest.approx(wrong / 3),
+        }
+
+
 def test_it_may_pass_one_and_has_no_value_without_reference_tokens() -> None:
     assert rates(["a b c"], ["d"])["token_error_rate"] == 3
     empty = rates(["a", ""], ["", ""])
