@@ -3,7 +3,8 @@
     python benchmarks/scores.py [SCENE …] [--data FOLDER] [--name value …]     # other settings go to every run
 
 Run folders lie in benchmarks/.work/scores/; their metrics.json holds all scores. A data set that is not there is passed
-over. Spelling to sound is also scored on its test file, in which a word may have several right answers.
+over. Spelling to sound is also scored on its test file, in which a word may have several right answers. Twin encoders
+are also scored as they are before training.
 """
 
 from __future__ import annotations
@@ -27,9 +28,14 @@ TARGETS = {
     "packages": ("eval_acc", "≥", 0.82, 20),
     "tags": ("eval_auc", "≥", 0.88, 30),
     "pronounce": ("eval_sequence_error_rate", "≤", 0.30, 90),
+    "synopses": ("eval_recall_at_1", "≥", 0.86, 30),
 }
+DATA = {"synopses": "packages"}
+"""The folder of a scene's data, where it has another name."""
 TEST = "pronounce"
 """The scene whose score is that of the test file."""
+UNTRAINED = "synopses"
+"""The scene whose model has a score before it is trained."""
 
 
 def run(scene: str, folder: Path, settings: Iterable[str]) -> tuple[dict[str, float], float]:
@@ -60,18 +66,22 @@ def main() -> None:
     given, more = parser.parse_known_args()
     lines = ["| scene | score | | target | minutes | at most | met |", "|---|---|---|---|---|---|---|"]
     for scene in given.scenes or TARGETS:
-        data = given.data / scene
+        data = given.data / DATA.get(scene, scene)
         if not data.is_dir():
             print(f"{scene}: {data} is not there", file=sys.stderr)
             continue
         name, sign, target, most = TARGETS[scene]
         files = {split: str(data / file) for split, file in
                  (("train", "train.tsv"), ("eval", "eval.tsv"), ("predict", "eval.tsv"))}  # fmt: skip
-        found, minutes = [], 0.0
+        found, minutes, before = [], 0.0, ""
         for seed in given.seeds or [None]:
             folder = WORK / "scores" / (scene if seed is None else f"{scene}-{seed}")
             settings = [word for split, file in files.items() for word in (f"--{split}_dir", file)]
             settings += more if seed is None else [*more, "--seed", str(seed)]
+            if scene == UNTRAINED:
+                alone = ["--do_train", "false", "--do_predict", "false"]
+                scores, _ = run(scene, folder.with_name(f"{folder.name}-untrained"), [*settings, *alone])
+                before = f" (untrained: {scores[name]:.4f})"
             scores, took = run(scene, folder, settings)
             if scene == TEST:
                 test = ["--model", str(folder / "model"), "--do_train", "false", "--do_predict", "false"]
@@ -84,7 +94,7 @@ def main() -> None:
         met = (score >= target if sign == "≥" else score <= target) and minutes <= most
         spread = f" ({min(found):.4f}-{max(found):.4f})" if len(found) > 1 else ""
         lines.append(
-            f"| {scene} | {name} | {score:.4f}{spread} | {sign} {target:g} | {minutes:.1f} | {most} | "
+            f"| {scene} | {name} | {score:.4f}{spread}{before} | {sign} {target:g} | {minutes:.1f} | {most} | "
             f"{'yes' if met else 'no'} |"
         )
         print("\n".join(lines), flush=True)
