@@ -69,6 +69,8 @@ def _examine(scene: Scene) -> Findings:
         raise SceneError(f"output_dir = '{output_dir}' is a file; give a folder")
     model = scene.read(PretrainedSettings)
     Pretrained(model)
+    if model.previous_dir is not None and model.model not in (None, "local"):
+        found.notes.append(f"{scene.where('previous_dir')} has no effect: model is '{model.model}', not local")
     if "train" in found.splits:
         given = [name for name, value in scene.values.items() if value.is_set]
         found.notes += lora.check(scene.read(LoraSettings), model.model or "", model.special_tokens, given)

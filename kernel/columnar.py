@@ -32,7 +32,7 @@ def hub_chunks(source: Source) -> Iterator[tuple[int, int, Any]]:
 
     name, part = cast(tuple[str, str], source.hub)
     try:
-        dataset = datasets.load_dataset(name, split=part)
+        dataset = datasets.load_dataset(name, split=part, cache_dir=source.cache)
     except Exception as error:
         raise DataError(f"{source.where}: data set '{name}', split '{part}': {str(error).splitlines()[0]}") from error
     places_of(source, dataset.column_names, f"data set '{name}'")

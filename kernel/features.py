@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import pyarrow as pa
 
+from .caches import CacheSettings
 from .contracts import Field, Labels
 from .errors import DataError, SceneError
 from .making import LABELS, Part, file_names, judge, outcomes_of, part_file, publish
-from .options import InputPath, Range
+from .options import Range
 from .processing import PerThread, Processing
 from .rows import Reject, RowSettings, refuse, report, shown
 from .table import Table
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 class FeatureSettings:
     """How features are made and kept."""
 
-    cache_dir: Annotated[str | None, InputPath] = None
-    """Where features are kept for the next run; by default deepgen/features in the user's cache folder."""
     preprocessing_num_workers: Annotated[int, Range(1)] = 2
     """Threads of a rank that run processors; a tokenizer uses all cores of itself, a second thread keeps it busy."""
 
@@ -122,7 +121,7 @@ def prepare(
     policy = scene.read(RowSettings).bad_rows
     digest, total = _fingerprint(processing, pretrained)
     settings = scene.read(FeatureSettings)
-    folder = _cache(scene, settings.cache_dir)
+    folder = _cache(scene)
     final, work = folder / digest, folder / f"{digest}.work"
     quiet = notice if rank == 0 else lambda _: None
     with _locked(folder / f"{digest}.lock", rank, notice):
@@ -182,7 +181,8 @@ def _fingerprint(processing: Processing, pretrained: Pretrained | None) -> tuple
         import datasets
 
         name, part = processing.source.hub
-        digest.update(datasets.load_dataset(name, split=part)._fingerprint.encode())
+        cache = processing.source.cache
+        digest.update(datasets.load_dataset(name, split=part, cache_dir=cache)._fingerprint.encode())
     for file, kind in zip(processing.source.files, processing.source.formats, strict=True):
         try:
             with file.open("rb") as stream:
@@ -198,16 +198,11 @@ def _fingerprint(processing: Processing, pretrained: Pretrained | None) -> tuple
     return digest.hexdigest(), lines if known else 0
 
 
-def _cache(scene: Scene, given: str | None) -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(given) if given else home / "deepgen" / "features"
+def _cache(scene: Scene) -> Path:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SceneError(
-            f"{scene.where('cache_dir')} = '{folder}': {error.strerror}; give a folder to write to"
-        ) from None
-    return folder
+        return scene.read(CacheSettings).made("features")
+    except SceneError as error:
+        raise scene.placed(error) from None
 
 
 @contextmanager

@@ -10,9 +10,12 @@ A header is a comma list of items. Each item has one, two or more parts, divided
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import SceneError, did_you_mean
+
+LABELS = "labels"
+"""The output that a task learns."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,11 @@ def parse_columns(header: Sequence[str], setting: str) -> tuple[str, ...]:
 
 
 def parse_items(
-    header: Sequence[str], columns: Sequence[str], setting: str, columns_setting: str = "the header"
+    header: Sequence[str],
+    columns: Sequence[str],
+    setting: str,
+    columns_setting: str = "the header",
+    label: str | None = None,
 ) -> tuple[Item, ...]:
     """The items of a model header, with every input column known.
 
@@ -52,6 +59,7 @@ def parse_items(
         columns: the column names of the file.
         setting: the setting that holds the items, and
         columns_setting: the one that names the columns, for messages.
+        label: the output that is to be called `labels`.
 
     Raises:
         SceneError: an empty part, an unknown column, or an output that is named twice.
@@ -69,6 +77,8 @@ def parse_items(
             item = Item(text, parts[0], (parts[1],), parts[1])
         else:
             item = Item(text, parts[0], tuple(parts[1:-1]), parts[-1])
+        if item.output == label:
+            item = replace(item, output=LABELS)
         for name in item.inputs:
             if name not in columns:
                 near = did_you_mean(name, columns)

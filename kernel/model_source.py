@@ -16,6 +16,8 @@ def find(model: str | None, previous_dir: str | None) -> tuple[bool, str]:
     Raises:
         SceneError: no model is named, or there is none of that name.
     """
+    if model is None and previous_dir is not None:
+        model = "local"
     if model is None:
         raise SceneError("model is not set; give a hub id, a folder, package:NAME or scratch:FILE")
     if model == "local":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import training
 from .batches import BatchSettings, Padding
+from .caches import CacheSettings
 from .checkpoints import Checkpoints
 from .errors import Interrupted
 from .evaluation import Evaluation, Evaluator, Rows
@@ -99,8 +100,8 @@ class Phases:
     def pretrained(self) -> Pretrained:
         """The model that the run starts from."""
         # torch's fused attention is slow in bfloat16 on a CPU: its backward pass takes a third of a small model's step
-        attention = "eager" if self.cpu_bf16 else None
-        return Pretrained(self.scene.read(PretrainedSettings), self._train_texts, attention)
+        settings, cache = self.scene.read(PretrainedSettings), self.scene.read(CacheSettings)
+        return Pretrained(settings, self._train_texts, "eager" if self.cpu_bf16 else None, cache)
 
     @cached_property
     def padding(self) -> Padding:

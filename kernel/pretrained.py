@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from . import lora, model_source, scratch
+from .caches import CacheSettings
 from .errors import SceneError
 from .hugging_face import library_versions, quiet_transformers
 from .options import InputModel, InputPath
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LONGEST = 1024
 """The most tokens of a text where neither the scene nor the model sets a limit."""
+NO_CACHE = CacheSettings()
+"""Where nothing is said of it: the user's cache folder."""
 TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.spm")
 """What decides, in a model folder, how text becomes token ids."""
 
@@ -39,7 +42,7 @@ class PretrainedSettings:
     model: Annotated[str | None, InputModel] = None
     """Hub id, folder, package:NAME (weights in a Python package), scratch:FILE (a config; new weights), or local."""
     previous_dir: Annotated[str | None, InputPath] = None
-    """The model folder that `model: local` means."""
+    """The model folder, or run folder, that `model: local` means, or no model at all."""
     attn_implementation: str | None = None
     """How attention is computed: eager, sdpa, flash_attention_2 …; by default what Transformers chooses."""
     special_tokens: tuple[str, ...] = ()
@@ -54,6 +57,7 @@ class Pretrained:
         settings: PretrainedSettings,
         train_texts: Callable[[], Iterable[str]] | None = None,
         attention: str | None = None,
+        cache: CacheSettings = NO_CACHE,
     ) -> None:
         """Finds the source.
 
@@ -61,6 +65,7 @@ class Pretrained:
             settings: the model.
             train_texts: gives the texts of the training columns, for a tokenizer that is trained (`scratch:`).
             attention: the implementation that is fastest on the device, where the scene names none.
+            cache: where downloads and trained tokenizers are kept.
 
         Raises:
             SceneError: no model is named, or there is none of that name.
@@ -70,12 +75,13 @@ class Pretrained:
         """After `load`: names of parameters that were not in the checkpoint. Empty when all are new (`scratch:`)."""
         self._train_texts = train_texts
         self._attention = settings.attn_implementation or attention
+        self._cache = cache
         self._lock = threading.RLock()
         self._encoders: dict[tuple[int | None, bool, bool], Encoder] = {}
         self._scratch, self._source = model_source.find(settings.model, settings.previous_dir)
         base = None if self._scratch else lora.base_of(Path(self._source))
         try:
-            self._base = None if base is None else Pretrained(PretrainedSettings(base), attention=self._attention)
+            self._base = None if base is None else Pretrained(PretrainedSettings(base), None, self._attention, cache)
         except SceneError as error:
             raise SceneError(f"model: {self._source} is an adapter of a model that is not there: {error}") from None
 
@@ -197,12 +203,18 @@ class Pretrained:
 
         auto = getattr(quiet_transformers(), auto_class)
         attention = {"attn_implementation": self._attention, "dtype": torch.float32}
+        cache = self._cache.downloads("models")
         try:
             if self._scratch:
                 made: torch.nn.Module = auto.from_config(settings, **attention)
                 return made
             module, found = auto.from_pretrained(
-                self._source, config=settings, output_loading_info=True, ignore_mismatched_sizes=True, **attention
+                self._source,
+                config=settings,
+                cache_dir=cache,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **attention,
             )
         except (ValueError, OSError, ImportError, KeyError) as error:
             raise SceneError(f"model: {self._source} cannot be loaded as {auto_class}: {_first_line(error)}") from None
@@ -238,12 +250,13 @@ class Pretrained:
         """The folder, or hub id, that the tokenizer is loaded from."""
         if not self._scratch:
             return self._source
-        return scratch.tokenizer_folder(Path(self._source), self._train_texts)
+        return scratch.tokenizer_folder(Path(self._source), self._train_texts, self._cache)
 
     def _auto(self, auto_class: str, source: str, part: str) -> Any:
         transformers = quiet_transformers()
         try:
-            return getattr(transformers, auto_class).from_pretrained(source)
+            cache = self._cache.downloads("models")
+            return getattr(transformers, auto_class).from_pretrained(source, cache_dir=cache)
         except (OSError, ValueError, ImportError, KeyError) as error:
             raise SceneError(f"model: no {part} can be loaded from {source}: {_first_line(error)}") from None
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from .caches import CacheSettings
 from .errors import DataError, SceneError
 from .options import InputPath
 from .scene import Scene, Split
@@ -60,6 +61,8 @@ class Source:
     """One a file."""
     hub: tuple[str, str] | None = None
     """(data set, split) of the hub, in place of files."""
+    cache: str | None = None
+    """Where the hub's data sets are kept; None: in Hugging Face's own folder."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,8 @@ def source(scene: Scene, split: Split) -> Source:
     header = scene.header_setting(split, "header")
     if given.startswith("hub:"):
         dataset, _, part = given.removeprefix("hub:").partition(":")
-        return Source(where, header, columns, (), (), (dataset, part or _HUB_SPLITS[split]))
+        cache = scene.read(CacheSettings).downloads("datasets")
+        return Source(where, header, columns, (), (), (dataset, part or _HUB_SPLITS[split]), cache)
     files = tuple(find_files(given, where))
     chosen: Format | None = None if settings.file_format == "auto" else settings.file_format
     return Source(where, header, columns, files, tuple(chosen or _format(file) for file in files))

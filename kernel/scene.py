@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from . import header, registry
 from .contracts import Metric, Model, Outputter, Processor, Trainer
-from .errors import SceneError
+from .errors import SceneError, did_you_mean
 from .options import Alias, InputPath, Option, build, options_of
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class SceneSettings:
     """The same for evaluation; by default train_model_header."""
     predict_model_header: tuple[str, ...] = ()
     """The same for prediction, where labels are not needed."""
+    label_names: tuple[str, ...] = ()
+    """The output of the model headers that is learned, where it is not called `labels`; one name."""
     plugin: Annotated[tuple[str, ...], InputPath] = ()
     """Python files with plugins of your own."""
 
@@ -143,7 +145,19 @@ class Scene:
         """The model header of a split, parsed and with every column known."""
         setting = self.header_setting(split, "model_header")
         columns = self.header_setting(split, "header")
-        return header.parse_items(self.values[setting].value, self.columns(split), self.where(setting), columns)
+        written, names = self.values[setting].value, self.settings.label_names
+        if len(names) > 1:
+            raise SceneError(
+                f"{self.where('label_names')} has {len(names)} names, but a task learns one output; several values a "
+                "row are one output of a processor that takes lists"
+            )
+        label = names[0] if names else None
+        items = header.parse_items(written, self.columns(split), self.where(setting), columns, label)
+        given = [item.text.rpartition(":")[2] for item in items]
+        if label not in (None, header.LABELS, *given) and split != "predict" and items:
+            near = did_you_mean(str(label), given)
+            raise SceneError(f"{self.where('label_names')} = '{label}', which no item of {setting} gives{near}")
+        return items
 
     def processors(self, split: Split, pretrained: Pretrained | None = None) -> list[Processor]:
         """The processors of a split, bound to their columns; without `pretrained` they can only tell their fields."""

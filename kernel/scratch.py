@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 
+from .caches import CacheSettings
 from .errors import SceneError, did_you_mean
 from .hugging_face import library_versions, quiet_transformers
 from .options import Range, options_of
@@ -131,7 +132,7 @@ def limits(file: Path) -> str:
     return repr(sorted((key, value) for key, value in _read(file).items() if "position" in key or key == "model_type"))
 
 
-def tokenizer_folder(file: Path, texts: Callable[[], Iterable[str]] | None) -> str:
+def tokenizer_folder(file: Path, texts: Callable[[], Iterable[str]] | None, cache: CacheSettings) -> str:
     """The folder of the tokenizer that a scratch file describes; trained on `texts` unless the cache has it.
 
     Raises:
@@ -156,9 +157,7 @@ def tokenizer_folder(file: Path, texts: Callable[[], Iterable[str]] | None) -> s
     for text in texts():
         state.update(text.encode())
         state.update(b"\n")
-    cached = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepgen" / "tokenizers" / state.hexdigest()
-    )
+    cached = cache.made("tokenizers") / state.hexdigest()
     if not cached.is_dir():
         _publish(_train(settings, texts()), cached)
     return str(cached)
@@ -166,7 +165,6 @@ def tokenizer_folder(file: Path, texts: Callable[[], Iterable[str]] | None) -> s
 
 def _publish(tokenizer: Any, folder: Path) -> None:
     """Writes aside, then renames: of several ranks that train the same one, the first wins."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     aside = tempfile.mkdtemp(dir=folder.parent)
     tokenizer.save_pretrained(aside)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .batches import BatchSettings
+from .caches import CacheSettings
 from .engine import EngineSettings
 from .features import FeatureSettings
 from .lora import LoraSettings
@@ -25,6 +26,7 @@ KERNEL: tuple[type, ...] = (
     PretrainedSettings,
     LoraSettings,
     RowSettings,
+    CacheSettings,
     FeatureSettings,
     BatchSettings,
     EngineSettings,

@@ -110,7 +110,7 @@ BROKEN = [
     _c("dash in a key", "scene.yaml:9: learning-rate", "did you mean 'learning_rate'", **{"learning-rate": "1"}),
     _cli("typo on the command line", "--warmup_ration", "did you mean 'warmup_ratio'", "--warmup_ration", "0.1"),
     _c("option of a plugin that is not used", "scene.yaml:9: num_beams", "seq2seq", num_beams="4"),
-    _c("setting of the original that is replaced", "scene.yaml:9: label_names", "'labels'", label_names="y"),
+    _c("setting of the original that is refused", "scene.yaml:9: from_tf", "from_tf=True", from_tf="true"),
     _c("setting of Hugging Face", "scene.yaml:9: metric_for_best_model", "eval_metrics", metric_for_best_model="acc"),
     _text("a key twice", "scene.yaml:3: task is set twice", "first on line 1", "task: seq2label\nseed: 1\ntask: seq2seq\n"),
     _c("a setting and its alias", "scene.yaml:10: tok_max_length", "keep one", source_max_length="8", tok_max_length="9"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
@@ -149,16 +150,31 @@ def readers() -> set[str]:
     return names
 
 
-def test_every_option_has_a_reader() -> None:
-    read = readers()
-    declared = {option.name: "kernel" for owner in KERNEL for option in options_of(owner, "kernel")}
-    by_table = set()
+def test_every_setting_of_the_kernel_has_a_reader() -> None:
+    assert not {option.name for owner in KERNEL for option in options_of(owner, "kernel")} - readers()
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_every_option_of_a_plugin_is_read_where_it_is_declared(kind: str, name: str) -> None:
+    """As an attribute, in the file of the class or of one that it is made from."""
+    plugin = registry.find(kind, name).plugin
+    parts = [part for part in plugin.__mro__ if part.__module__.startswith("deepgen.plugins.")]
+    files = {Path(inspect.getfile(part)) for part in parts}
+    read = {node.attr for file in files for node in ast.walk(tree(file)) if isinstance(node, ast.Attribute)}
+    if any("vars(self)" in file.read_text(encoding="utf-8") for file in files):
+        return  # read through a table of names, which the plugin's own test covers
+    assert not {option.name for option in options_of(plugin, f"{kind} {name}")} - read
+
+
+def test_every_option_and_every_other_name_of_one_has_a_test() -> None:
+    """Some test gives it: as a setting of a scene, or as an argument of the plugin or the settings."""
+    declared = [option for owner in KERNEL for option in options_of(owner, "kernel")]
     for kind, name in NAMES:
-        for option in options_of(registry.find(kind, name).plugin, f"{kind} {name}"):
-            declared[option.name] = option.declared_by
-            if "vars(self)" in (ROOT / "plugins" / f"{kind}s" / f"{name}.py").read_text(encoding="utf-8"):
-                by_table.add(option.name)  # read through a table of names, which the plugin's own test covers
-    assert not {name: owner for name, owner in declared.items() if name not in read | by_table}
+        declared += options_of(registry.find(kind, name).plugin, f"{kind} {name}")
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
+    said = {word for path in tests for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
+    names = [(option.declared_by, name) for option in declared for name in (option.name, *option.aliases)]
+    assert not [(owner, name) for owner, name in names if name not in said]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=shown)

@@ -14,7 +14,19 @@ from ...kernel.contracts import Batch, Loss, Trainer
 from ...kernel.errors import Interrupted, RunError, SceneError
 from ...kernel.options import Alias, Range
 from ...kernel.registry import trainer
-from ...kernel.training import Optimization, Position, Run, StepResult, TrainData, better, facts, load, save, seed_rank
+from ...kernel.training import (
+    Optimization,
+    Position,
+    Run,
+    StepResult,
+    TrainData,
+    better,
+    facts,
+    load,
+    main_score,
+    save,
+    seed_rank,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +125,14 @@ class Common(Trainer):
             raise SceneError(
                 f"warmup_steps = {self.warmup_steps} and warmup_ratio = {self.warmup_ratio}; keep one of them"
             )
-        return ()
+        score, higher = main_score(scene)
+        if self.greater_is_better in (None, higher) or not evaluates:
+            return ()
+        if score == "eval_loss":
+            raise SceneError(
+                "greater_is_better = true, but eval_loss chooses the best model, and less of it is better; leave it out"
+            )
+        return [f"greater_is_better: the model with the {'least' if higher else 'greatest'} {score} counts as best"]
 
     def loss(self, run: Run, module: torch.nn.Module, batch: Batch) -> Loss:
         """The loss of one micro batch."""
@@ -137,21 +156,9 @@ class Common(Trainer):
         """
         data = run.train_data(self.gradient_accumulation_steps)
         total = self._total_steps(data.steps_per_epoch)
-        optimization = Optimization(
-            learning_rate=self.learning_rate,
-            head_learning_rate=self.head_learning_rate,
-            weight_decay=self.weight_decay,
-            adam_beta1=self.adam_beta1,
-            adam_beta2=self.adam_beta2,
-            adam_epsilon=self.adam_epsilon,
-            max_grad_norm=self.max_grad_norm,
-            lr_scheduler_type=self.lr_scheduler_type,
-            lr_scheduler_kwargs=self.lr_scheduler_kwargs or {},
-            warmup_steps=self.warmup_steps or math.ceil(self.warmup_ratio * total),
-        )
         run.engine.prepare(
             run.module,
-            optimization,
+            self._optimization(total),
             total_steps=total,
             per_device=run.per_device,
             accumulation=self.gradient_accumulation_steps,
@@ -166,6 +173,21 @@ class Common(Trainer):
             run.engine.load(run.checkpoints.path(position.best_step))
             run.events.notice(f"ends with the model of step {position.best_step}, {run.score} {position.best:.4g}")
         return position.scores
+
+    def _optimization(self, total: int) -> Optimization:
+        """What of the options the optimizer and its schedule of so many steps are made of."""
+        return Optimization(
+            learning_rate=self.learning_rate,
+            head_learning_rate=self.head_learning_rate,
+            weight_decay=self.weight_decay,
+            adam_beta1=self.adam_beta1,
+            adam_beta2=self.adam_beta2,
+            adam_epsilon=self.adam_epsilon,
+            max_grad_norm=self.max_grad_norm,
+            lr_scheduler_type=self.lr_scheduler_type,
+            lr_scheduler_kwargs=self.lr_scheduler_kwargs or {},
+            warmup_steps=self.warmup_steps or math.ceil(self.warmup_ratio * total),
+        )
 
     def _total_steps(self, steps_per_epoch: int) -> int:
         if self.max_steps > 0:

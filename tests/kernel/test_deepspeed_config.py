@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from deepgen.kernel import deepspeed_keys
-from deepgen.kernel.deepspeed_config import BUCKET, agree, check_given, read_config, training_config, zero_stage
+from deepgen.kernel.deepspeed_config import (
+    BUCKET,
+    agree,
+    check_given,
+    compute_dtype,
+    read_config,
+    training_config,
+    zero_stage,
+)
 from deepgen.kernel.engine import EngineSettings
 from deepgen.kernel.errors import SceneError
 from deepgen.kernel.training import Optimization
@@ -50,6 +58,18 @@ def test_cpu_ranks_exchange_small_buckets_in_the_type_they_compute_in() -> None:
     made = config(own, on_gpu=False, zero_stage=2)
     assert made["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 1000, "allgather_bucket_size": BUCKET}
     assert "reduce_bucket_size" not in config(on_gpu=False, zero_stage=0)["zero_optimization"]
+
+
+def test_float16_is_for_gpus() -> None:
+    import torch
+
+    half = EngineSettings(fp16=True)
+    with pytest.raises(SceneError, match="fp16: float16 training needs a GPU; on a CPU use bf16"):
+        compute_dtype(half, {}, torch.device("cpu"))
+    assert compute_dtype(half, {}, torch.device("cuda")) is torch.float16
+    assert compute_dtype(EngineSettings(bf16=False), {"fp16": {"enabled": True}}, torch.device("cuda")) is torch.float16
+    assert compute_dtype(EngineSettings(bf16=False), {}, torch.device("cpu")) is torch.float32
+    assert config(dtype="float16")["fp16"]["enabled"]
 
 
 def test_bf16_accumulates_in_float32_where_deepspeed_can() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deepgen.kernel.caches import CacheSettings
 from deepgen.kernel.encoding import Encoder
 from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.scratch import tokenizer_folder
@@ -31,7 +32,9 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     file.write_text(f"model_type: bert\ntokenizer: {{model: {request.param}, vocab_size: 300}}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        yield quiet_transformers().AutoTokenizer.from_pretrained(tokenizer_folder(file, lambda: TEXTS + PAIRS))
+        yield quiet_transformers().AutoTokenizer.from_pretrained(
+            tokenizer_folder(file, lambda: TEXTS + PAIRS, CacheSettings())
+        )
 
 
 @pytest.mark.parametrize("max_length", [6, 16, 512])

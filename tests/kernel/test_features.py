@@ -125,7 +125,7 @@ def test_ranks_share_the_work_and_get_the_same(make_scene: MakeScene, tmp_path: 
         assert everything(found) == everything(alone)
         assert len(list(found.path.glob("*.arrow"))) == ranks
         assert found.labels == alone.labels
-        assert not list((tmp_path / "cache").glob("*.work"))
+        assert not list((tmp_path / "cache").rglob("*.work"))
 
 
 def test_runs_at_the_same_time_make_them_once(make_scene: MakeScene, tmp_path: Path) -> None:
@@ -280,3 +280,14 @@ def test_mistakes_in_the_scene(make_scene: MakeScene, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SceneError, match=r"--cache_dir = .*; give a folder to write to"):
         prepare(make_scene(tmp_path / "rows.tsv", cache_dir=tmp_path / "file"), "train", None)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_any_number_of_threads_makes_the_same(make_scene: MakeScene, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.tsv")
+    made = [
+        prepare(make_scene(tmp_path / "rows.tsv", cache_dir=tmp_path / n, preprocessing_num_workers=n), "train", None)
+        for n in ("1", "4")
+    ]
+    assert everything(made[0]) == everything(made[1])
+    assert made[0].row_numbers.tolist() == made[1].row_numbers.tolist()

@@ -48,3 +48,10 @@ def test_items_of_one_two_and_more_parts() -> None:
 def test_bad_items(header: list[str], message: str) -> None:
     with pytest.raises(SceneError, match=message):
         parse_items(header, ("query", "labels"), "x.yaml:3: train_model_header", "eval_header")
+
+
+def test_an_output_of_another_name_is_the_label() -> None:
+    items = parse_items(["convert2int:score", "text"], ("text", "score"), "train_model_header", label="score")
+    assert [item.output for item in items] == ["labels", "text"]
+    with pytest.raises(SceneError, match="'convert2int:labels' and 'convert2int:score' both give 'labels'"):
+        parse_items(["convert2int:labels", "convert2int:score"], ("labels", "score"), "h", label="score")

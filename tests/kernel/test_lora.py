@@ -145,3 +145,15 @@ def test_scenes_that_cannot_be(monkeypatch: pytest.MonkeyPatch, bases: dict[str,
         lora.check(on, "some/model", (), ())
     with pytest.raises(SceneError, match=r"is an adapter and needs peft"):
         Pretrained(PretrainedSettings(model=str(tmp_path)))
+
+
+def test_the_change_is_scaled_and_dropped_as_set(bases: dict[str, Path]) -> None:
+    _, module, adapter = adapted(bases["bert"], "bert", lora_alpha=4.0)
+    _, twice, other = adapted(bases["bert"], "bert", lora_alpha=8.0)
+    plain = quiet_transformers().AutoModelForSequenceClassification.from_pretrained(bases["bert"]).state_dict()
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    change = adapter.merged(module, module.state_dict())[name] - plain[name]
+    torch.testing.assert_close(other.merged(twice, twice.state_dict())[name] - plain[name], 2 * change)
+    _, dropping, _ = adapted(bases["bert"], "bert", lora_dropout=0.25)
+    found = {part.p for part_name, part in dropping.named_modules() if part_name.endswith("lora_dropout.default")}
+    assert found == {0.25}

@@ -106,6 +106,28 @@ def test_special_tokens_are_never_split_and_have_embeddings(tmp_path: Path) -> N
     assert module.get_input_embeddings().weight.shape[0] == 30524 == module.config.vocab_size
 
 
+def test_special_tokens_are_written_out_again(tmp_path: Path) -> None:
+    folder = save(tmp_path / "base", "BertConfig", "AutoModel", **BERT)
+    tokenizer = Pretrained(PretrainedSettings(model=str(folder), special_tokens=("<city>",))).tokenizer
+    ids = tokenizer("from <city> to here")["input_ids"]
+    text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    assert text == "from <city> to here"
+    assert "<city>" not in tokenizer.all_special_tokens
+
+
+def test_embeddings_never_shrink(tmp_path: Path) -> None:
+    folder = save(tmp_path, "BertConfig", "AutoModel", **{**BERT, "vocab_size": 30600})
+    module: Any = Pretrained(PretrainedSettings(model=str(folder), special_tokens=("<x>",))).load("AutoModel")
+    assert module.get_input_embeddings().weight.shape[0] == 30600
+
+
+def test_previous_dir_alone_is_the_model(tmp_path: Path) -> None:
+    folder = save(tmp_path / "run" / "model", "BertConfig", "AutoModel", **BERT)
+    assert Pretrained(PretrainedSettings(previous_dir=str(tmp_path / "run"))).source == str(folder)
+    with pytest.raises(SceneError, match="means the model in previous_dir, which is not set"):
+        Pretrained(PretrainedSettings(model="local"))
+
+
 def test_positions_are_a_hard_limit(tmp_path: Path) -> None:
     roberta: dict[str, Any] = {**BERT, "max_position_embeddings": 66, "pad_token_id": 1}
     folder = save(tmp_path / "roberta", "RobertaConfig", "AutoModel", **roberta)
@@ -131,3 +153,12 @@ def test_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = save(tmp_path, "BertConfig", "AutoModel", **BERT)
     Pretrained(PretrainedSettings(model=str(folder))).load("AutoModelForSequenceClassification", num_labels=3)
     assert capfd.readouterr() == ("", "")
+
+
+def test_how_attention_is_computed(tmp_path: Path) -> None:
+    folder = save(tmp_path, "BertConfig", "AutoModel", **BERT)
+    for name in ("eager", "sdpa"):
+        module: Any = Pretrained(PretrainedSettings(model=str(folder), attn_implementation=name)).load("AutoModel")
+        assert module.config._attn_implementation == name
+    with pytest.raises(SceneError, match=r"cannot be loaded as AutoModel: .*attn_implementation"):
+        Pretrained(PretrainedSettings(model=str(folder), attn_implementation="quick")).load("AutoModel")

@@ -232,3 +232,10 @@ def test_texts_and_rejects_file(make_scene: MakeScene, tmp_path: Path) -> None:
     assert notices == [
         f"1 bad row was left out, written to {tmp_path}/out/rejects.tsv; the first: f.tsv:2: text = 'a\tb' is bad"
     ]
+
+
+def test_the_format_may_be_said(make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.txt").write_text("labels,text\n1,fine\n")
+    assert read(make_scene("rows.txt", file_format="csv"))[0] == [[0, 2, "fine", "1"]]
+    assert read(make_scene("rows.txt", file_format="jsonl"))[0] == []

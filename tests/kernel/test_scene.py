@@ -144,3 +144,36 @@ def test_a_model_folder_predicts() -> None:
     assert scene.name == "mine-predict"
     assert load("run", []).values["model"].value == str(folder.resolve())
     assert load("run/model", ["--do_eval", "true"]).values["do_eval"].value is True
+
+
+def test_label_names() -> None:
+    own = ["--train_model_header", "cls_tokenize:text:tokens,label_mapping:label"]
+    scene = load("mine.yaml", [*own, "--label_names", "label"])
+    assert [one.name for one in scene.processors("train")[1].fields()] == ["labels"]
+    assert [item.output for item in scene.items("predict")] == ["tokens", "labels"]
+    with pytest.raises(
+        SceneError, match=r"--label_names = 'lable', which no item of train_model_header gives; did you"
+    ):
+        load("mine.yaml", [*own, "--label_names", "lable"]).items("train")
+    with pytest.raises(SceneError, match=r"--label_names has 2 names, but a task learns one output"):
+        load("mine.yaml", ["--label_names", "start,end"]).items("train")
+    named = load("mine.yaml", ["--label_names", "labels"])
+    assert named.items("train") == load("mine.yaml", []).items("train")
+
+
+def test_other_names_of_a_setting() -> None:
+    tokens = [
+        "--train_batch_size",
+        "3",
+        "--eval_batch_size",
+        "5",
+        "--evaluation_strategy",
+        "no",
+        "--outputter",
+        "jsonl",
+    ]
+    values = load("mine.yaml", tokens).values
+    assert values["per_device_train_batch_size"].value == 3
+    assert values["per_device_eval_batch_size"].value == 5
+    assert values["eval_strategy"].value == "no"
+    assert values["output_type"].value == "jsonl"

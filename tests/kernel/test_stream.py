@@ -192,3 +192,17 @@ def test_work_in_order_by_several_threads() -> None:
         return number * 2
 
     assert list(in_order(make, iter(range(50)), 4)) == [number * 2 for number in range(50)]
+
+
+def test_any_number_of_workers_gives_the_same_batches(make_scene: MakeScene, tmp_path: Path) -> None:
+    write_rows(tmp_path / "data")
+    given = Input(make_scene(tmp_path / "data"), "train", None)
+    alone, several = (
+        [
+            [micro.batch["labels"].tolist() for micro in step]
+            for step in TrainStream(given, PADDING, BatchSettings(8, dataloader_num_workers=workers)).epoch(0)
+        ]
+        for workers in (1, 4)
+    )
+    assert len(alone) == 26
+    assert alone == several

@@ -17,7 +17,7 @@ from deepgen.kernel import mlflow_store, tracking
 from deepgen.kernel.events import EventStream
 
 RANK = Path(__file__).with_name("tracked_rank.py")
-ENDS = ("succeeded", "failed", "interrupted", "killed")
+ENDS = ("succeeded", "lean", "failed", "interrupted", "killed")
 CLOSED = "http://user:secret@127.0.0.1:9"
 """Nothing listens on the discard port."""
 
@@ -67,6 +67,7 @@ def _history(place: Path, end: str, name: str) -> list[tuple[int, float]]:
     ("end", "status", "reason"),
     [
         ("succeeded", "FINISHED", None),
+        ("lean", "FINISHED", None),
         ("failed", "FAILED", "the disk is full"),
         ("interrupted", "KILLED", "the disk is full"),
         ("killed", "KILLED", "the process of rank 0 was killed"),
@@ -113,6 +114,13 @@ def test_artifacts_lie_beside_the_store(store: tuple[Path, dict[str, str]]) -> N
         *("scene.yaml", "metrics.json", "events.jsonl", "result.tsv", "model/config.json"),
         *(f"figures/{name}.png" for name in ("learning_curve", "confusion_matrix", "roc", "calibration")),
     }
+
+
+def test_the_model_may_stay_where_it_is(store: tuple[Path, dict[str, str]]) -> None:
+    place, _ = store
+    root = place / "mlartifacts" / "test lean" / _run(place, "lean").info.run_id / "artifacts"
+    assert (root / "result.tsv").exists()
+    assert not (root / "model").exists()
 
 
 def test_a_failed_run_brings_its_log_and_no_model(store: tuple[Path, dict[str, str]]) -> None:

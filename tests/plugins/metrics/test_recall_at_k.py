@@ -15,7 +15,7 @@ RANDOM = np.random.default_rng(3)
 
 def score(queries: np.ndarray, documents: np.ndarray, ks: tuple[int, ...] = (1, 10)) -> dict[str, float]:
     vectors = {"q": np.asarray(queries, np.float32), "d": np.asarray(documents, np.float32)}
-    metric = RecallAtK(ks)
+    metric = RecallAtK(recall_ks=ks)
     return metric.compute(metric.update(Predictions(np.arange(len(queries)), "embedding", vectors=vectors)))
 
 

@@ -183,6 +183,16 @@ def test_sampling(folder: Path) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def test_each_option_of_generation_is_handed_on(folder: Path) -> None:
+    pretrained = scratch(folder, "t5")
+    search = {"num_beams": 3, "length_penalty": 1.5, "early_stopping": True, "no_repeat_ngram_size": 2}
+    search |= {"min_new_tokens": 2, "max_new_tokens": 7, "repetition_penalty": 1.3, "min_length": 1}
+    drawing = {"do_sample": True, "temperature": 0.7, "top_k": 9, "top_p": 0.8, "max_new_tokens": 7}
+    for options in (search, drawing):
+        _, module = build(pretrained, **options)
+        assert {name: vars(module.generation_config)[name] for name in options} == options
+
+
 def test_a_default_limit(folder: Path) -> None:
     _, module = build(scratch(folder, "t5"))
     assert module.generation_config.max_new_tokens == 128

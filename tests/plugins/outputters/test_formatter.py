@@ -34,6 +34,11 @@ def test_spaces_and_words_without_a_tag_stay() -> None:
     ]
 
 
+def test_the_column_may_have_another_name() -> None:
+    predictions = Predictions(np.arange(1), "text", texts=[["1 0"]], columns={"title": ["new YORK"]})
+    assert Formatter(query_column="title").format(predictions) == ["new YORK\tNew york\n"]
+
+
 def test_tabs_cannot_break_a_line() -> None:
     assert lines(["a\tb"], ["1 1"]) == ["a\\tb\tA\\tB\n"]
     assert Formatter().columns("text", ("query",)) == ("query", "text")

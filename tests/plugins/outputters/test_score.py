@@ -21,7 +21,9 @@ def lines(
     precision: int | None = None,
 ) -> list[str]:
     values = np.asarray(scores, np.float32)
-    return Score(precision).format(Predictions(np.arange(len(values)), problem, values, columns=columns or {}))
+    return Score(score_precision=precision).format(
+        Predictions(np.arange(len(values)), problem, values, columns=columns or {})
+    )
 
 
 def test_single_label_is_the_softmax_divided_by_commas() -> None:

@@ -25,7 +25,7 @@ def test_each_tensor_is_a_field() -> None:
         "7\t0.1\t0.5,-1\t0,1,2,3\t4\t\n",
         "a\\tb\t-3\t2,3\t4,5,6,7\t5\t\n",
     ]
-    assert ScoreAndMore(1).format(predictions)[0] == "7\t0.1\t0.5,-1.0\t0.0,1.0,2.0,3.0\t4\t\n"
+    assert ScoreAndMore(score_precision=1).format(predictions)[0] == "7\t0.1\t0.5,-1.0\t0.0,1.0,2.0,3.0\t4\t\n"
 
 
 def test_without_more_it_is_the_raw_scores() -> None:

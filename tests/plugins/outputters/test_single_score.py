@@ -15,7 +15,7 @@ def test_scores_are_raw_and_divided_by_commas(problem: Problem) -> None:
     more = {"embedding": np.ones((2, 3), np.float32)}
     predictions = Predictions(np.arange(2), problem, scores, columns={"id": ["7", "a\tb"]}, more=more)
     assert SingleScore().format(predictions) == ["7\t0.1,-2\n", "a\\tb\t30,0\n"]
-    assert SingleScore(1).format(predictions) == ["7\t0.1,-2.0\n", "a\\tb\t30.0,0.0\n"]
+    assert SingleScore(score_precision=1).format(predictions) == ["7\t0.1,-2.0\n", "a\\tb\t30.0,0.0\n"]
     assert SingleScore().columns(problem, ("id",)) == ("id", "scores")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import typing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,14 @@ def test_biases_and_norms_do_not_decay_and_new_weights_have_their_own_rate() -> 
     }
 
 
+def test_adamw_is_made_of_the_options() -> None:
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    chosen = Optimization(adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-6)
+    assert {**chosen.adamw([{"params": [weight]}]).defaults}.items() >= {"betas": (0.8, 0.95), "eps": 1e-6}.items()
+    given = Common(adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-6, max_grad_norm=2, weight_decay=0.1)
+    assert given._optimization(3) == replace(chosen, max_grad_norm=2, weight_decay=0.1)
+
+
 @pytest.mark.parametrize(
     ("score", "best", "higher", "expected"),
     [
@@ -123,6 +132,18 @@ def test_the_position_counts_epochs_and_steps() -> None:
 def test_options_that_do_not_go_together(options: dict[str, Any], splits: Any, message: str) -> None:
     with pytest.raises(SceneError, match=message):
         Common(**options).check(load_scene(None, ["--task", "seq2label"]), splits)
+
+
+def test_the_direction_of_the_best_score() -> None:
+    by_loss = load_scene(None, ["--task", "seq2label", "--eval_metrics", "eval_loss,acc"])
+    with pytest.raises(SceneError, match="greater_is_better = true, but eval_loss chooses the best model"):
+        Common(greater_is_better=True).check(by_loss, ALL)
+    assert not Common(greater_is_better=False).check(by_loss, ALL)
+    assert not Common(greater_is_better=True).check(by_loss, TRAIN)
+    by_score = load_scene(None, ["--task", "seq2label", "--eval_metrics", "acc,eval_loss"])
+    assert not Common(greater_is_better=True).check(by_score, ALL)
+    (note,) = Common(greater_is_better=False).check(by_score, ALL)
+    assert note == "greater_is_better: the model with the least eval_acc counts as best"
 
 
 def test_the_defaults_go_together() -> None:

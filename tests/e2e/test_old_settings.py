@@ -1,0 +1,57 @@
+"""Settings that the original had, in one run: special tokens are written, the least loss chooses, `previous_dir`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from deepgen.kernel.events import read_events
+
+from .conftest import Deepgen
+
+GREETINGS = """
+task: seq2seq
+model: scratch:encoder_decoder.yaml
+train_dir: greetings.tsv
+eval_dir: greetings.tsv
+train_header: name,greeting
+train_model_header: s2s_tokenize:name:greeting:tokens
+predict_model_header: s2s_tokenize:name:tokens
+special_tokens: <name>,<end of it>
+eval_metrics: eval_loss,exact_match
+eval_strategy: steps
+eval_steps: 6
+logging_steps: 3
+num_train_epochs: 8
+per_device_train_batch_size: 8
+learning_rate: 1e-2
+max_new_tokens: 6
+bf16: false
+tracking: false
+cache_dir: kept
+"""
+
+
+def test_special_tokens_the_least_loss_and_the_model_before(place: Path, deepgen: Deepgen) -> None:
+    (place / "greetings.tsv").write_text("".join(f"{name}\tdear <name> !\n" for name in ("Ann", "Bo", "Cy") * 8))
+    (place / "names.tsv").write_text("Ann\nCy\n")
+    (place / "greetings.yaml").write_text(GREETINGS)
+    deepgen("run", "greetings.yaml")
+    folder = place / "runs" / "greetings"
+
+    events = list(read_events(folder / "events.jsonl"))
+    losses = {event.scored.step: event.scored.scores["eval_loss"] for event in events if event.HasField("scored")}
+    assert len(losses) == 4
+    scores = json.loads((folder / "metrics.json").read_text())
+    assert scores["eval_loss"] == min(losses.values())
+    points = [event.progress.step for event in events if event.HasField("progress") and event.progress.values]
+    assert points == [3, 6, 9, 12, 15, 18, 21, 24]
+
+    predict = ("--predict_dir", "names.tsv", "--predict_header", "name", "--result_header", "name")
+    deepgen("predict", "--from", str(folder), *predict, "--result_file", str(place / "one.txt"))
+    assert (place / "one.txt").read_text() == "Ann\tdear <name> !\t0\nCy\tdear <name> !\t0\n"
+    local = ("--model", "local", "--previous_dir", str(folder), "--do_train", "false", "--do_eval", "false")
+    deepgen("run", "greetings.yaml", *local, *predict, "--result_file", str(place / "two.txt"))
+    assert (place / "two.txt").read_text() == (place / "one.txt").read_text()
+
+    assert {path.name for path in (place / "kept").iterdir()} == {"features", "tokenizers"}
