@@ -143,12 +143,7 @@ class Seq2Seq(Generation):
         self._tokenizer = pretrained.tokenizer
         module: Any = pretrained.load("AutoModelForSeq2SeqLM")
         self.set_generation(module.generation_config)
-        # a method of the module, but one that reads its config only, so it works on partitioned weights too
-        self._shift: Callable[[torch.Tensor], torch.Tensor] = (
-            module.prepare_decoder_input_ids_from_labels
-            if hasattr(module, "prepare_decoder_input_ids_from_labels")
-            else lambda labels: _shift_right(labels, module.config.decoder_start_token_id, module.config.pad_token_id)
-        )
+        self._shift = shifting(module)
         self._accepts = frozenset(inspect.signature(module.forward).parameters) - {"labels"}
         return module  # type: ignore[no-any-return]
 
@@ -167,12 +162,21 @@ class Seq2Seq(Generation):
         return Loss(total, self.count(batch))
 
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
-        with _source_in_place():
+        with source_in_place():
             ids = self.generated(module, self._inputs(batch))
         return {"texts": texts_of_rows(self._tokenizer, ids, len(batch["input_ids"]))}
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         return {name: value for name, value in batch.items() if name in self._accepts}
+
+
+def shifting(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What makes the decoder's input of the labels, as the architecture has it."""
+    if hasattr(module, "prepare_decoder_input_ids_from_labels"):
+        # a method of the module, but one that reads its config only, so it works on partitioned weights too
+        own: Callable[[torch.Tensor], torch.Tensor] = module.prepare_decoder_input_ids_from_labels
+        return own
+    return lambda labels: _shift_right(labels, module.config.decoder_start_token_id, module.config.pad_token_id)
 
 
 def _shift_right(labels: torch.Tensor, start: int, pad: int) -> torch.Tensor:
@@ -183,7 +187,7 @@ def _shift_right(labels: torch.Tensor, start: int, pad: int) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def _source_in_place() -> Iterator[None]:
+def source_in_place() -> Iterator[None]:
     """Leaves the keys and values of the source where they are when a beam search reorders its beams.
 
     Beams change places within a row only, and the beams of a row look at the same source. Transformers copies these
