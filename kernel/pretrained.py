@@ -173,12 +173,15 @@ class Pretrained:
             return self._encoders[key]
 
     def load(
-        self, auto_class: str, around: Callable[[torch.nn.Module], torch.nn.Module] | None = None, **config: Any
+        self,
+        auto_class: str | type[Any],
+        around: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
+        **config: Any,
     ) -> torch.nn.Module:
         """The module in float32 on the CPU, by a Transformers auto class such as `AutoModelForSeq2SeqLM`.
 
         Args:
-            auto_class: name of the auto class.
+            auto_class: name of the auto class, or a `PreTrainedModel` of a task's own.
             around: makes the task's own module of it, which is then what an adapter is laid over and what is given.
             config: values that replace those of the checkpoint's config.
 
@@ -197,16 +200,18 @@ class Pretrained:
         self.new_parameters = frozenset()  # the adapter gives them
         return lora.lay_over(module, Path(self._source))
 
-    def _read(self, auto_class: str, settings: Any) -> torch.nn.Module:
+    def _read(self, auto_class: str | type[Any], settings: Any) -> torch.nn.Module:
         """The module of a config, with the weights of the source or new ones."""
         import torch
 
-        auto = getattr(quiet_transformers(), auto_class)
+        library = quiet_transformers()
+        auto = getattr(library, auto_class) if isinstance(auto_class, str) else auto_class
         attention = {"attn_implementation": self._attention, "dtype": torch.float32}
         cache = self._cache.downloads("models")
         try:
             if self._scratch:
-                made: torch.nn.Module = auto.from_config(settings, **attention)
+                make = auto.from_config if hasattr(auto, "from_config") else auto._from_config
+                made: torch.nn.Module = make(settings, **attention)
                 return made
             module, found = auto.from_pretrained(
                 self._source,
@@ -217,7 +222,9 @@ class Pretrained:
                 **attention,
             )
         except (ValueError, OSError, ImportError, KeyError) as error:
-            raise SceneError(f"model: {self._source} cannot be loaded as {auto_class}: {_first_line(error)}") from None
+            raise SceneError(
+                f"model: {self._source} cannot be loaded as {auto.__name__}: {_first_line(error)}"
+            ) from None
         new = {*found["missing_keys"], *(key if isinstance(key, str) else key[0] for key in found["mismatched_keys"])}
         if new >= {name for name, _ in module.named_parameters()}:
             raise SceneError(f"model: {self._source} holds no weights of a {type(module).__name__}")

@@ -88,11 +88,15 @@ class SequenceClassifier(Model):
             settings[known[0]] = self.classifier_dropout
         if self.num_hidden_layers is not None:
             settings["num_hidden_layers"] = first_layers(config, self.num_hidden_layers)
-        module = pretrained.load("AutoModelForSequenceClassification", **settings)
+        module = self._load(pretrained, settings)
         if self.prior_bias and labels is not None and labels.means:
             self._start_at(pretrained, module, labels.means)
         self._accepts = frozenset(inspect.signature(module.forward).parameters) - {"labels"}
         return module
+
+    def _load(self, pretrained: Pretrained, settings: Mapping[str, Any]) -> torch.nn.Module:
+        """The module with its weights, for a config with these settings."""
+        return pretrained.load("AutoModelForSequenceClassification", **settings)
 
     def _start_at(self, pretrained: Pretrained, module: torch.nn.Module, means: tuple[float, ...]) -> None:
         """Lets a new classifier predict the mean of the labels, so that no step is spent on learning it."""

@@ -133,19 +133,23 @@ class Seq2Seq(Generation):
     def problem(self, labels: Field | None) -> Problem:
         if labels is not None and (labels.dtype, labels.shape, labels.side) != ("int64", "ragged", "right"):
             raise SceneError(
-                "seq2seq learns labels that are token ids; give the target as the second column of s2s_tokenize"
+                f"{self.name} learns labels that are token ids; give the target as the second column of s2s_tokenize"
             )
         return "text"
 
     def build(self, pretrained: Pretrained, labels: Labels | None) -> torch.nn.Module:
-        if not pretrained.config.is_encoder_decoder:
-            raise SceneError(f"seq2seq needs an encoder-decoder; '{pretrained.config.model_type}' is none")
         self._tokenizer = pretrained.tokenizer
-        module: Any = pretrained.load("AutoModelForSeq2SeqLM")
+        module = self._load(pretrained)
         self.set_generation(module.generation_config)
         self._shift = shifting(module)
         self._accepts = frozenset(inspect.signature(module.forward).parameters) - {"labels"}
         return module  # type: ignore[no-any-return]
+
+    def _load(self, pretrained: Pretrained) -> Any:
+        """The module with its weights."""
+        if not pretrained.config.is_encoder_decoder:
+            raise SceneError(f"seq2seq needs an encoder-decoder; '{pretrained.config.model_type}' is none")
+        return pretrained.load("AutoModelForSeq2SeqLM")
 
     def count(self, batch: Batch) -> int:
         return int((batch["labels"] != -100).sum())
