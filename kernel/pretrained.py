@@ -191,14 +191,18 @@ class Pretrained:
         settings = copy.deepcopy(self.config)
         for name, value in config.items():
             setattr(settings, name, value)
-        source = self._base or self
-        module = source._read(auto_class, settings)
-        if around is not None:
-            module = around(module)
-        if self._base is None:
-            return module
-        self.new_parameters = frozenset()  # the adapter gives them
-        return lora.lay_over(module, Path(self._source))
+        return self._load(auto_class, around, settings)
+
+    def _load(
+        self, auto_class: str, around: Callable[[torch.nn.Module], torch.nn.Module] | None, settings: Any
+    ) -> torch.nn.Module:
+        """As `load`, of a config; an adapter may lie on an adapter."""
+        if self._base is not None:
+            module = self._base._load(auto_class, around, settings)
+            self.new_parameters = frozenset()  # the adapter gives them
+            return lora.lay_over(module, Path(self._source))
+        module = self._read(auto_class, settings)
+        return module if around is None else around(module)
 
     def _read(self, auto_class: str | type[Any], settings: Any) -> torch.nn.Module:
         """The module of a config, with the weights of the source or new ones."""

@@ -101,6 +101,20 @@ def test_an_adapter_folder_is_read_here_and_by_peft(bases: dict[str, Path], tmp_
     assert (tmp_path / lora.WEIGHTS).stat().st_size < (bases[kind] / "model.safetensors").stat().st_size
 
 
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_an_adapter_may_lie_on_an_adapter(bases: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    source, folder = bases[kind], first
+    for folder in (first, second):
+        pretrained, module, adapter = adapted(source, kind)
+        folder.mkdir()
+        adapter.save(module, module.state_dict(), folder, str(source))
+        pretrained.save_tokenizer(folder)
+        source = folder
+    again = Pretrained(PretrainedSettings(model=str(second))).load(KINDS[kind][0]).eval()
+    torch.testing.assert_close(logits(again, kind), logits(module, kind), rtol=1e-4, atol=1e-5)
+
+
 def test_a_classifier_learns_whole_and_all_else_rests(bases: dict[str, Path], tmp_path: Path) -> None:
     pretrained, module, adapter = adapted(bases["bert"], "bert")
     learns = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
