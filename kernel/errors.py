@@ -50,6 +50,8 @@ class Interrupted(RunError):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest of `known`, or an empty string."""
-    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
+    """`; did you mean 'x'?` for the nearest of `known`, or the longest in it; or an empty string."""
+    names = list(known)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
+    near = near or sorted((name for name in names if len(name) > 3 and name in given), key=len)[-1:]
     return f"; did you mean '{near[0]}'?" if near else ""

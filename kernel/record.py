@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,41 @@ def _line(name: str, value: Any, origin: str) -> str:
     )
     body = body.removesuffix("...\n").strip()
     return f"{name}: {body}" + (f"  # {origin}" if origin else "")
+
+
+def short_text(scene: Scene, folder: Path) -> str:
+    """The scene as one would write it in a folder: only what was set, in that order, and paths relative to the folder.
+
+    Read from there, each setting has the same value.
+    """
+    values = [value for value in scene.values.values() if value.is_set]
+    values.sort(key=lambda value: (value.origin.kind == "command line", value.origin.line))
+    return "".join(_line(value.option.name, _written(value, folder), "") + "\n" for value in values)
+
+
+def _written(value: Value, folder: Path) -> Any:
+    """What stands in a scene for a value: text where it reads as the same."""
+    content = _relative(value, folder) if value.option.is_path else value.value
+    if isinstance(content, dict) and all(isinstance(part, str) for part in content.values()):
+        texts = ",".join(f"{key}:{part}" for key, part in content.items())
+    elif isinstance(content, tuple):
+        texts = ",".join(str(part) for part in content)
+    else:
+        return content
+    try:
+        return texts if texts and value.option.parse(texts) == content else content
+    except ValueError:
+        return content
+
+
+def _relative(value: Value, folder: Path) -> Any:
+    def one(path: Any) -> Any:
+        if not isinstance(path, str):
+            return path
+        prefix, _, rest = path.partition(":")
+        if prefix == "scratch":
+            return f"scratch:{one(rest)}"
+        shown = os.path.relpath(path, folder) if Path(path).is_absolute() else path
+        return f"./{shown}" if value.option.is_model and shown != path and not shown.startswith(".") else shown
+
+    return tuple(map(one, value.value)) if isinstance(value.value, tuple) else one(value.value)

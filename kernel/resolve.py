@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from . import registry, retired
+from . import old_scene, registry, retired
 from .errors import PluginError, SceneError, did_you_mean
 from .options import Option, options_of
 from .parsing import Raw
@@ -35,6 +35,8 @@ def resolve(
     path, given, notes = read_scene_file(reference) if reference is not None else (None, [], [])
     given += [Given(name, raw, "model folder") for name, raw in (overrides or {}).items()]
     given += read_tokens(tokens)
+    is_old = old_scene.is_argument_file(path)
+    given = old_scene.as_meant(given, notes) if is_old else given
     declared = {option.name: option for owner in kernel for option in options_of(owner, "kernel")}
     values = {name: Value(option, option.default, Origin("default")) for name, option in declared.items()}
     rest = _take(given, declared, values)
@@ -48,6 +50,9 @@ def resolve(
     values.update({name: Value(option, option.default, Origin("default")) for name, option in plugins.items()})
     everything = {**declared, **plugins}
     rest = retired.leave_out(rest, everything, notes)
+    if is_old:
+        aliases = {alias for option in everything.values() for alias in option.aliases}
+        rest = old_scene.leave_out(rest, {*everything, *aliases}, notes)
     for item in _take(_expand_max_length(rest, plugins, notes), plugins, values):
         _refuse(item, everything)
     name = values["name"].value or (path.stem if path else "scene")

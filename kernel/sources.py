@@ -33,6 +33,8 @@ class Given:
     """What a relative path is relative to."""
     bare: bool = False
     """A flag without a value, which means true."""
+    elsewhere: Path | None = None
+    """Where a relative path is looked for when nothing is at the first place."""
 
     @property
     def where(self) -> str:
@@ -62,6 +64,8 @@ class Given:
         if colon and prefix in ("package", "hub"):
             return value
         path = self.folder / Path(value).expanduser()
+        if self.elsewhere is not None and not path.exists() and (self.elsewhere / value).exists():
+            path = self.elsewhere / value
         if is_model and not path.exists() and _MODEL_NAME.fullmatch(value):
             return value
         return str(path.resolve())
@@ -133,7 +137,9 @@ def read_tokens(tokens: Sequence[str], file: str = "", lines: Sequence[int] = ()
                 name, value = name[3:], "false"
             else:
                 value, bare = "true", True
-        given.append(Given(name.replace("-", "_"), value, kind, file, line, folder, bare))
+        # the original's paths were relative to the working folder, which its files may still be written for
+        elsewhere = Path.cwd() if file else None
+        given.append(Given(name.replace("-", "_"), value, kind, file, line, folder, bare, elsewhere))
     return given
 
 

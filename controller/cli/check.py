@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from google.protobuf.json_format import MessageToJson
 
@@ -10,10 +11,12 @@ from ...kernel.check import Findings, examine, first_rows
 from ...kernel.contracts import Field
 from ...kernel.descriptors import describe_scene
 from ...kernel.errors import UserError
-from ...kernel.record import text_of
+from ...kernel.old_scene import is_argument_file
+from ...kernel.record import short_text, text_of
 from ...kernel.scene import Scene
 from ...kernel.settings import load
 from ...kernel.sources import shown_path
+from .differences import differences
 
 LONGEST = 70
 """Characters of a value that are shown."""
@@ -24,10 +27,12 @@ COUNTED = 64 << 20
 def help_text(arguments: Sequence[str]) -> str:
     """What `deepgen check --help` prints."""
     return (
-        "usage: deepgen check SCENE [--rows N] [--json] [--name value …]\n\n"
+        "usage: deepgen check SCENE [--rows N] [--json] [--yaml] [--name value …]\n\n"
         "Prints every setting with its value and where that was given, and what the run would do.\n"
         "--rows N also reads the first N rows of each file through the processors that need no tokenizer.\n"
         "--json prints the resolved scene as the message deepgen.v1.Scene instead.\n"
+        "--yaml prints what was set as a YAML scene instead, unchecked. Of an argument file of the original,\n"
+        "that form is shown in any case, and what differs from the original.\n"
         "A scene that cannot run is refused with one line and exit code 2. Nothing is trained or downloaded."
     )
 
@@ -36,8 +41,11 @@ def main(arguments: Sequence[str]) -> int:
     """Prints the settings, then what the run would do."""
     reference, tokens = split(arguments)
     rows = _take_rows(tokens)
-    as_json = "--json" in tokens
-    scene = load(reference, [token for token in tokens if token != "--json"])
+    as_json, as_yaml = "--json" in tokens, "--yaml" in tokens
+    scene = load(reference, [token for token in tokens if token not in ("--json", "--yaml")])
+    if as_yaml:
+        print(yaml_form(scene), end="")
+        return 0
     if as_json:
         examine(scene)
         print(MessageToJson(describe_scene(scene), preserving_proto_field_name=True))
@@ -52,7 +60,28 @@ def main(arguments: Sequence[str]) -> int:
         print(f"rows: the first {seen} of {name} are read, {len(rejects)} are bad")
         for reject in rejects[:5]:
             print(f"  {reject}")
+    if is_argument_file(scene.path):
+        _tell_of_the_original(scene, found)
     return 0
+
+
+def yaml_form(scene: Scene) -> str:
+    """What was set, as a YAML scene that lies where this one lies."""
+    folder = scene.path.resolve().parent if scene.path else Path.cwd()
+    old = scene.path.name if scene.path and is_argument_file(scene.path) else ""
+    title = f"made from the argument file {old}" if old else "as it was set"
+    return f"# Scene {scene.name}, {title}.\n{short_text(scene, folder)}"
+
+
+def _tell_of_the_original(scene: Scene, found: Findings) -> None:
+    """The YAML form of an argument file, and where the original did something else with it."""
+    assert scene.path is not None
+    place = shown_path(scene.path.with_name(f"{scene.path.name}.yaml"))
+    print(f"\nas YAML (`deepgen check {shown_path(scene.path)} --yaml > {place}` saves it):\n")
+    print(yaml_form(scene))
+    print("what differs from the original:")
+    for line in differences(scene, found):
+        print(f"- {line}")
 
 
 def split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

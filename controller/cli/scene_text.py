@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...kernel.errors import SceneError
+from ...kernel.old_scene import as_meant, is_argument_file
 from ...kernel.sources import SCENES, Given, read_scene_file, read_tokens, shown_path
 
 PATHS = (
@@ -88,13 +89,14 @@ def _overrides(given: Sequence[Given]) -> tuple[dict[str, str], int]:
 def _absolute(path: Path) -> tuple[str, dict[str, object]]:
     """The text of a scene file with its paths made absolute, and the settings in it; each keeps its line."""
     _, given, _ = read_scene_file(str(path))
+    given = as_meant(given, []) if is_argument_file(path) else given
     settings: dict[str, object] = {item.name: item.raw for item in given}
     changed: dict[str, object] = {
         item.name: value for item in given if (value := _resolved(item)) is not None and value != item.raw
     }
     if settings.get("num_ranks") is not None:
         changed["num_ranks"] = None  # the job says it
-    if path.suffix not in (".yaml", ".yml"):
+    if is_argument_file(path):
         whole = {**settings, **changed}
         lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in whole.items()]
         return f"# Made from {path.name}.\n{''.join(lines)}", settings

@@ -125,14 +125,22 @@ class Common(Trainer):
             raise SceneError(
                 f"warmup_steps = {self.warmup_steps} and warmup_ratio = {self.warmup_ratio}; keep one of them"
             )
+        notes = [
+            f"{what}_steps has no effect, as {what}_strategy is {strategy}"
+            for what, strategy in (("eval", self.eval_strategy), ("save", self.save_strategy))
+            if strategy != "steps" and scene.values[f"{what}_steps"].is_set
+        ]
         score, higher = main_score(scene)
         if self.greater_is_better in (None, higher) or not evaluates:
-            return ()
+            return notes
         if score == "eval_loss":
             raise SceneError(
                 "greater_is_better = true, but eval_loss chooses the best model, and less of it is better; leave it out"
             )
-        return [f"greater_is_better: the model with the {'least' if higher else 'greatest'} {score} counts as best"]
+        return [
+            *notes,
+            f"greater_is_better: the model with the {'least' if higher else 'greatest'} {score} counts as best",
+        ]
 
     def loss(self, run: Run, module: torch.nn.Module, batch: Batch) -> Loss:
         """The loss of one micro batch."""

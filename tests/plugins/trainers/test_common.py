@@ -134,6 +134,13 @@ def test_options_that_do_not_go_together(options: dict[str, Any], splits: Any, m
         Common(**options).check(load_scene(None, ["--task", "seq2label"]), splits)
 
 
+def test_steps_that_nothing_counts() -> None:
+    scene = load_scene(None, ["--task", "seq2label", "--save_steps", "5", "--eval_steps", "5"])
+    assert Common(save_steps=5, eval_steps=5, eval_strategy="steps").check(scene, ALL) == [
+        "save_steps has no effect, as save_strategy is epoch"
+    ]
+
+
 def test_the_direction_of_the_best_score() -> None:
     by_loss = load_scene(None, ["--task", "seq2label", "--eval_metrics", "eval_loss,acc"])
     with pytest.raises(SceneError, match="greater_is_better = true, but eval_loss chooses the best model"):
