@@ -101,7 +101,8 @@ class Phases:
         """The model that the run starts from."""
         # torch's fused attention is slow in bfloat16 on a CPU: its backward pass takes a third of a small model's step
         settings, cache = self.scene.read(PretrainedSettings), self.scene.read(CacheSettings)
-        return Pretrained(settings, self._train_texts, "eager" if self.cpu_bf16 else None, cache)
+        attention = "eager" if self.cpu_bf16 else None
+        return Pretrained(settings, self._train_texts, attention, cache, self.scene.settings.task)
 
     @cached_property
     def padding(self) -> Padding:

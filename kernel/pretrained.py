@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from . import lora, model_source, scratch
+from . import architectures, lora, model_source, scratch
 from .caches import CacheSettings
 from .errors import SceneError
 from .hugging_face import library_versions, quiet_transformers
@@ -58,6 +58,7 @@ class Pretrained:
         train_texts: Callable[[], Iterable[str]] | None = None,
         attention: str | None = None,
         cache: CacheSettings = NO_CACHE,
+        task: str = "",
     ) -> None:
         """Finds the source.
 
@@ -66,6 +67,7 @@ class Pretrained:
             train_texts: gives the texts of the training columns, for a tokenizer that is trained (`scratch:`).
             attention: the implementation that is fastest on the device, where the scene names none.
             cache: where downloads and trained tokenizers are kept.
+            task: whose registered model classes are built.
 
         Raises:
             SceneError: no model is named, or there is none of that name.
@@ -74,6 +76,7 @@ class Pretrained:
         self.new_parameters: frozenset[str] = frozenset()
         """After `load`: names of parameters that were not in the checkpoint. Empty when all are new (`scratch:`)."""
         self._train_texts = train_texts
+        self._task = task
         self._attention = settings.attn_implementation or attention
         self._cache = cache
         self._lock = threading.RLock()
@@ -81,7 +84,8 @@ class Pretrained:
         self._scratch, self._source = model_source.find(settings.model, settings.previous_dir)
         base = None if self._scratch else lora.base_of(Path(self._source))
         try:
-            self._base = None if base is None else Pretrained(PretrainedSettings(base), None, self._attention, cache)
+            inner = PretrainedSettings(base or "")
+            self._base = None if base is None else Pretrained(inner, None, self._attention, cache, task)
         except SceneError as error:
             raise SceneError(f"model: {self._source} is an adapter of a model that is not there: {error}") from None
 
@@ -97,7 +101,8 @@ class Pretrained:
         if Path(source).is_dir() and not _matching(Path(source), TOKENIZER_FILES):
             # Transformers would make one with an empty vocabulary
             raise SceneError(f"model: {source} has no tokenizer (tokenizer.json or a vocabulary)")
-        tokenizer = self._auto("AutoTokenizer", source, "tokenizer")
+        own = self._own.tokenizer if self._own else None
+        tokenizer = self._read_part(own or quiet_transformers().AutoTokenizer, source, "tokenizer")
         tokenizer.add_tokens(list(self.settings.special_tokens))
         if tokenizer.pad_token is None:
             if tokenizer.eos_token is None:
@@ -108,9 +113,22 @@ class Pretrained:
     @cached_property
     def config(self) -> Any:
         """The Hugging Face config of the checkpoint."""
+        own = self._own.config if self._own else None
         if self._scratch:
-            return scratch.model_config(Path(self._source), self.tokenizer)
-        return self._auto("AutoConfig", self._source, "config")
+            return scratch.model_config(Path(self._source), self.tokenizer, own)
+        return self._read_part(own or quiet_transformers().AutoConfig, self._source, "config")
+
+    @cached_property
+    def _own(self) -> architectures.Own | None:
+        """The classes that a plugin has registered for the task and this architecture."""
+        if not architectures.of_task(self._task):
+            return None
+        if self._scratch:
+            kind = scratch.model_type(Path(self._source))
+        else:
+            base = quiet_transformers().PretrainedConfig
+            kind = self._read_part(base, self._source, "config", "get_config_dict")[0].get("model_type")
+        return architectures.find(self._task, str(kind))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -118,6 +136,8 @@ class Pretrained:
         import xxhash
 
         state = xxhash.xxh3_128("\n".join([*library_versions(), *self.settings.special_tokens]).encode())
+        for own in architectures.of_task(self._task):
+            state.update(own.version.encode() if own.tokenizer is not None else b"")
         if self._scratch:
             state.update(scratch.limits(Path(self._source)).encode())
         folder = Path(self._tokenizer_source)
@@ -180,6 +200,8 @@ class Pretrained:
     ) -> torch.nn.Module:
         """The module in float32 on the CPU, by a Transformers auto class such as `AutoModelForSeq2SeqLM`.
 
+        A class that a plugin has registered for the task and the architecture is built instead.
+
         Args:
             auto_class: name of the auto class, or a `PreTrainedModel` of a task's own.
             around: makes the task's own module of it, which is then what an adapter is laid over and what is given.
@@ -194,7 +216,10 @@ class Pretrained:
         return self._load(auto_class, around, settings)
 
     def _load(
-        self, auto_class: str, around: Callable[[torch.nn.Module], torch.nn.Module] | None, settings: Any
+        self,
+        auto_class: str | type[Any],
+        around: Callable[[torch.nn.Module], torch.nn.Module] | None,
+        settings: Any,
     ) -> torch.nn.Module:
         """As `load`, of a config; an adapter may lie on an adapter."""
         if self._base is not None:
@@ -208,12 +233,14 @@ class Pretrained:
         """The module of a config, with the weights of the source or new ones."""
         import torch
 
-        library = quiet_transformers()
-        auto = getattr(library, auto_class) if isinstance(auto_class, str) else auto_class
+        auto = self._own.module if self._own else auto_class
+        if isinstance(auto, str):
+            auto = getattr(quiet_transformers(), auto)
         attention = {"attn_implementation": self._attention, "dtype": torch.float32}
         cache = self._cache.downloads("models")
         try:
             if self._scratch:
+                # what from_config of an auto class calls on the class that it finds
                 make = auto.from_config if hasattr(auto, "from_config") else auto._from_config
                 made: torch.nn.Module = make(settings, **attention)
                 return made
@@ -263,11 +290,10 @@ class Pretrained:
             return self._source
         return scratch.tokenizer_folder(Path(self._source), self._train_texts, self._cache)
 
-    def _auto(self, auto_class: str, source: str, part: str) -> Any:
-        transformers = quiet_transformers()
+    def _read_part(self, reader: Any, source: str, part: str, method: str = "from_pretrained") -> Any:
+        """The config or tokenizer of a source, by a class of Transformers or of a plugin."""
         try:
-            cache = self._cache.downloads("models")
-            return getattr(transformers, auto_class).from_pretrained(source, cache_dir=cache)
+            return getattr(reader, method)(source, cache_dir=self._cache.downloads("models"))
         except (OSError, ValueError, ImportError, KeyError) as error:
             raise SceneError(f"model: no {part} can be loaded from {source}: {_first_line(error)}") from None
 

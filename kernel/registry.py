@@ -5,7 +5,8 @@
     class Accuracy(Metric): ...
 
 In the tree, `plugins/metrics/acc.py` is found by its file name; elsewhere an entry point `metric.acc` of the group
-`deepgen.plugins` names the class, and a file given by `--plugin` may hold any number of plugins.
+`deepgen.plugins` names the class, and a file given by `--plugin` may hold any number of plugins. `@register_model`,
+which gives a task a model class of one's own, may stand in any of them.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, TypeVar
 
+from . import architectures
+from .architectures import register_model as register_model
 from .contracts import Metric, Model, Outputter, Plugin, Processor, Trainer
 from .errors import PluginError, did_you_mean
+from .offers import blame, offers
 
 KINDS: dict[str, type[Plugin]] = {
     "processor": Processor,
@@ -32,7 +36,6 @@ KINDS: dict[str, type[Plugin]] = {
     "outputter": Outputter,
     "trainer": Trainer,
 }
-GROUP = "deepgen.plugins"
 PluginClass = TypeVar("PluginClass", bound="type[Any]")
 
 
@@ -114,16 +117,17 @@ def load_file(path: str) -> None:
         _forget(name)
         if isinstance(error, PluginError):
             raise
-        raise PluginError(f"--plugin {path} cannot be imported: {_blame(error, file)}") from error
+        raise PluginError(f"--plugin {path} cannot be imported: {blame(error, file)}") from error
     added = [key for key, plugin in _registered.items() if plugin.__module__ == name]
-    if not added:
+    own = [("architecture", made.key) for made in architectures.registered_by(name)]
+    if not added and not own:
         _forget(name)
         raise PluginError(f"--plugin {path} registers no plugin; decorate a class with @processor('name') or the like")
     for kind, plugin_name in added:
         if (spot := _in_tree(kind, plugin_name)) is not None:
             _forget(name)
             raise PluginError(f"{kind} '{plugin_name}' is registered twice: in {spot} and in {file}")
-    _from_files.update((key, file) for key in added)
+    _from_files.update((key, file) for key in [*added, *own])
 
 
 def _forget(module: str) -> None:
@@ -131,6 +135,7 @@ def _forget(module: str) -> None:
     sys.modules.pop(module, None)
     for key in [key for key, plugin in _registered.items() if plugin.__module__ == module]:
         del _registered[key]
+    architectures.forget(module)
 
 
 @cache
@@ -143,7 +148,7 @@ def find(kind: str, name: str) -> Found:
     places: list[tuple[str, Callable[[], None]]] = []
     if (spot := _in_tree(kind, name)) is not None:
         places.append((str(spot), lambda: _import(kind, name)))
-    for point in _entry_points(kind, name):
+    for point in offers(kind, name):
         places.append((f"entry point {point.name} = {point.value}", _loader(kind, name, point)))
     if (kind, name) in _from_files:
         places.append((str(_from_files[kind, name]), lambda: None))
@@ -159,7 +164,7 @@ def find(kind: str, name: str) -> Found:
     except PluginError:
         raise
     except Exception as error:
-        raise PluginError(f"{kind} '{name}' cannot be imported: {_blame(error, Path(place))}") from error
+        raise PluginError(f"{kind} '{name}' cannot be imported: {blame(error, Path(place))}") from error
     if (kind, name) not in _registered:
         raise PluginError(f"{place} registers no {kind} called '{name}'; decorate its class with @{kind}('{name}')")
     plugin = _registered[kind, name]
@@ -170,7 +175,7 @@ def names(kind: str) -> set[str]:
     """The names of all plugins of a kind, without importing them."""
     folder = importlib.import_module(f"..plugins.{kind}s", __package__)
     found = {module.name for module in pkgutil.iter_modules(folder.__path__)}
-    found |= {point.name.removeprefix(f"{kind}.") for point in _entry_points(kind)}
+    found |= {point.name.removeprefix(f"{kind}.") for point in offers(kind)}
     return found | {name for known_kind, name in _from_files if known_kind == kind}
 
 
@@ -193,33 +198,9 @@ def _loader(kind: str, name: str, point: EntryPoint) -> Callable[[], None]:
     return load
 
 
-@cache
-def _offered() -> tuple[EntryPoint, ...]:
-    """What the installed distributions offer; looking through them takes a while."""
-    return tuple(entry_points(group=GROUP))
-
-
-def _entry_points(kind: str, name: str | None = None) -> Iterable[EntryPoint]:
-    wanted = f"{kind}." if name is None else f"{kind}.{name}"
-    return [point for point in _offered() if point.name == wanted or (name is None and point.name.startswith(wanted))]
-
-
 def _file(plugin: type) -> str:
     module = sys.modules.get(plugin.__module__)
     return getattr(module, "__file__", None) or plugin.__module__
-
-
-def _blame(error: BaseException, file: Path) -> str:
-    """The error and the deepest line of that file on its way."""
-    line, trace = None, error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    if isinstance(error, SyntaxError):
-        line = error.lineno
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}" + (f" ({file}:{line})" if line else "")
 
 
 def _version(plugin: type) -> str:

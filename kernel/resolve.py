@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from . import old_scene, registry, retired
+from . import architectures, old_scene, registry, retired
 from .errors import PluginError, SceneError, did_you_mean
 from .options import Option, options_of
 from .parsing import Raw
@@ -46,6 +47,7 @@ def resolve(
         known = ", ".join(sorted(registry.names("model")))
         place = shown_path(path) if path else "the command line"
         raise SceneError(f"{place} names no task; say which model is to be trained, as in 'task: NAME' ({known})")
+    notes += _own_architectures(values["task"].value)
     plugins = dict(_plugin_options(values, declared))
     values.update({name: Value(option, option.default, Origin("default")) for name, option in plugins.items()})
     everything = {**declared, **plugins}
@@ -113,6 +115,20 @@ def _plugin_options(values: Mapping[str, Value], kernel: Mapping[str, Option]) -
             if known is None:
                 seen[option.name] = option
                 yield option.name, option
+
+
+def _own_architectures(task: str) -> Iterator[str]:
+    """What is built by model classes of the user's own, as installing a package may be enough for that.
+
+    Raises:
+        PluginError: one is for a task that there is not.
+    """
+    architectures.check_tasks(registry.names("model"))
+    for key, place in architectures.places(task).items():
+        file, colon, line = place.rpartition(":")
+        shown = f"{shown_path(Path(file))}:{line}" if colon and line.isdigit() else place
+        name = key.partition(".")[2]
+        yield f"the model class of {shown} is built for {f'checkpoints of {name}' if name else 'every checkpoint'}"
 
 
 def named_plugins(values: Mapping[str, Value]) -> Iterator[tuple[str, str, str]]:

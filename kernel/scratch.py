@@ -93,8 +93,16 @@ def check(file: Path) -> None:
         _settings(file, written.get("tokenizer"))
 
 
-def model_config(file: Path, tokenizer: Any) -> Any:
+def model_type(file: Path) -> str:
+    """The architecture that a scratch file names."""
+    return str(_read(file).get("model_type"))
+
+
+def model_config(file: Path, tokenizer: Any, config_class: type | None = None) -> Any:
     """The Hugging Face config that a scratch file describes, with the ids of the tokenizer filled in.
+
+    Args:
+        config_class: a class of one's own, instead of that of the `model_type`.
 
     Raises:
         SceneError: an unknown architecture, key or value.
@@ -103,11 +111,13 @@ def model_config(file: Path, tokenizer: Any) -> Any:
     written.pop("tokenizer", None)
     kind = written.pop("model_type", None)
     mapping = quiet_transformers().CONFIG_MAPPING
-    if kind not in mapping:
+    if config_class is None and kind not in mapping:
         raise SceneError(
-            f"{file}: model_type = {kind!r} is no architecture of Transformers{did_you_mean(str(kind), mapping)}"
+            f"{file}: model_type = {kind!r} is no architecture of Transformers{did_you_mean(str(kind), mapping)}, and "
+            "no plugin has registered it for the task"
         )
-    plain = mapping[kind]()
+    make: Any = config_class or mapping[kind]
+    plain = make()
     for key in written:
         if not hasattr(plain, key):
             raise SceneError(f"{file}: {kind} has no setting '{key}'{did_you_mean(key, plain.to_dict())}")
@@ -122,7 +132,7 @@ def model_config(file: Path, tokenizer: Any) -> Any:
         if getattr(plain, "forced_eos_token_id", None) is not None:
             ids["forced_eos_token_id"] = ids["eos_token_id"]
     try:
-        return mapping[kind](**{**ids, **written})
+        return make(**{**ids, **written})
     except Exception as error:  # each architecture checks its values with errors of its own
         raise SceneError(f"{file}: {' '.join(str(error).split())}") from error
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deepgen.kernel import registry
+from deepgen.kernel import architectures, registry
 
 
 @pytest.fixture(autouse=True)
@@ -14,4 +14,5 @@ def _plugins_of_the_test() -> Iterator[None]:
     for kind, name in list(registry._from_files):
         registry._from_files.pop((kind, name))
         registry._registered.pop((kind, name), None)
+        architectures._registered.pop(name, None)
     registry.find.cache_clear()
