@@ -94,7 +94,7 @@ def train(task: str, labels: Labels, options: Mapping[str, Any]) -> None:
         model: Any = find("model", task).plugin(**options)
         pretrained = Pretrained(PretrainedSettings(model=f"scratch:{folder / 'bert.json'}"), lambda: ["a b c"])
         module = model.build(pretrained, labels)
-        engine.settings = EngineSettings(zero_stage=stage, bf16=False)  # type: ignore[arg-type]
+        engine.settings = EngineSettings(zero_stage=stage, bf16=False)
         engine.config = {}
         per_device = GLOBAL_BATCH // engine.ranks
         engine.prepare(module, Optimization(learning_rate=1e-2), total_steps=9, per_device=per_device, accumulation=1)

@@ -225,7 +225,8 @@ def encoder_architecture() -> type[Any]:
 
         def forward(self, found: torch.Tensor) -> torch.Tensor:
             """[rows, heads, queries, keys] from buckets [rows, queries, keys]."""
-            return torch.nn.functional.embedding(found, self.weight.T).permute(0, 3, 1, 2)
+            biases: torch.Tensor = torch.nn.functional.embedding(found, self.weight.T)
+            return biases.permute(0, 3, 1, 2)
 
     class UnilmModel(BertModel):  # type: ignore[misc]
         def __init__(self, config: Any, add_pooling_layer: bool = True) -> None:
@@ -251,7 +252,7 @@ def encoder_architecture() -> type[Any]:
             `key_positions` [rows, keys] are those of all tokens, where a cache holds more than `input_ids` [rows,
             queries].
             """
-            mask = attention_mask
+            mask: Any = attention_mask
             if self.rel_pos_bias is not None:
                 places = position_ids
                 if places is None:

@@ -152,12 +152,12 @@ class Seq2Seq(Generation):
         return pretrained.load("AutoModelForSeq2SeqLM")
 
     def count(self, batch: Batch) -> int:
-        return int((batch["labels"] != -100).sum())
+        return int((self._learned(batch) != -100).sum())
 
     def loss(self, module: torch.nn.Module, batch: Batch) -> Loss:
         import torch.nn.functional as F
 
-        labels = batch["labels"]
+        labels = self._learned(batch)
         logits = module(**self._inputs(batch), decoder_input_ids=self._shift(labels), use_cache=False).logits
         real = labels != -100
         total = F.cross_entropy(
@@ -169,6 +169,11 @@ class Seq2Seq(Generation):
         with source_in_place():
             ids = self.generated(module, self._inputs(batch))
         return {"texts": texts_of_rows(self._tokenizer, ids, len(batch["input_ids"]))}
+
+    def _learned(self, batch: Batch) -> torch.Tensor:
+        """[rows, length] the tokens of the target that are learned, -100 where there is none."""
+        labels: torch.Tensor = batch["labels"]
+        return labels
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         return {name: value for name, value in batch.items() if name in self._accepts}

@@ -39,8 +39,8 @@ class Unilm(UnilmEncoder, Seq2Seq):
 
     def _load(self, pretrained: Pretrained) -> Any:
         tokenizer = pretrained.tokenizer
-        self._positions = int(pretrained.config.max_position_embeddings)
         module = self.load_encoder(pretrained, _architecture(), is_encoder_decoder=True)
+        self._positions = int(module.config.max_position_embeddings)
         start = _first(tokenizer.bos_token_id, tokenizer.cls_token_id)
         end = _first(tokenizer.eos_token_id, tokenizer.sep_token_id)
         if start is None or end is None:
@@ -59,14 +59,10 @@ class Unilm(UnilmEncoder, Seq2Seq):
             )
         return module
 
-    def count(self, batch: Batch) -> int:
-        return super().count(self._learned(batch))
-
     def loss(self, module: torch.nn.Module, batch: Batch) -> Loss:
-        learned = self._learned(batch)
-        ends = batch["attention_mask"].sum(1) + (learned["labels"] != -100).sum(1)
+        ends = batch["attention_mask"].sum(1) + (self._learned(batch) != -100).sum(1)
         self._fits(int(ends.max()), "source_max_length or target_max_length")
-        return super().loss(module, learned)
+        return super().loss(module, batch)
 
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
         owner: Any = module
@@ -82,9 +78,9 @@ class Unilm(UnilmEncoder, Seq2Seq):
         finally:
             owner.config.is_encoder_decoder = True
 
-    def _learned(self, batch: Batch) -> Batch:
-        """The batch without the start token of the targets, which is given."""
-        return {**batch, "labels": batch["labels"][:, 1:]} if self._front else batch
+    def _learned(self, batch: Batch) -> torch.Tensor:
+        labels: torch.Tensor = batch["labels"]
+        return labels[:, 1:] if self._front else labels  # the start token is given
 
     def _fits(self, tokens: int, settings: str) -> None:
         """Refuses rows for which there are not enough positions."""
@@ -162,9 +158,9 @@ def _architecture() -> type[Any]:
 
         def forward(
             self,
-            input_ids: torch.Tensor | None = None,
-            attention_mask: torch.Tensor | None = None,
-            decoder_input_ids: torch.Tensor | None = None,
+            input_ids: Any = None,
+            attention_mask: Any = None,
+            decoder_input_ids: Any = None,
             encoder_outputs: Any = None,
             past_key_values: Any = None,
             use_cache: bool | None = None,
