@@ -34,6 +34,9 @@ def main() -> None:
         found[f"bf16 {stage}"] = train(half, "lora classification", folder / f"bf16-{stage}", 1)
         if engine.ranks == 2:
             found[f"resume {stage}"] = resume(engine, folder / f"resume-{stage}", "lora classification")
+    if engine.ranks == 1:
+        engine.settings = EngineSettings(bf16=False, gradient_checkpointing=True)
+        found["gradient checkpointing"] = train(engine, "lora classification", folder / "checkpointing", 1)
     if engine.ranks == 2:
         found["resume bf16"] = resume(half, folder / "resume-bf16", "lora classification")
     if engine.rank == 0:

@@ -52,6 +52,11 @@ def test_one_curve_however_the_batch_is_divided(
     assert curve(found[ranks][f"{task} {stage} {accumulation}"]) == pytest.approx(curve(truth), rel=1e-4, abs=1e-7)
 
 
+def test_activations_that_are_computed_again_change_nothing(found: dict[int, Found]) -> None:
+    truth = found[1]["classification 1 1"]
+    assert curve(found[1]["gradient checkpointing"]) == pytest.approx(curve(truth), rel=1e-4, abs=1e-7)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_bf16_learns_alike_and_keeps_the_matrices_in_float32(found: dict[int, Found], ranks: int, stage: int) -> None:
