@@ -7,7 +7,7 @@ import json
 import math
 import pickle
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -276,6 +276,20 @@ def main_score(scene: Scene) -> tuple[str, bool]:
         return "eval_loss", False
     metric, key = scene.metrics[0]
     return f"eval_{key or metric.keys()[0]}", metric.higher_is_better
+
+
+def direction(scene: Scene, greater_is_better: bool | None) -> Sequence[str]:
+    """A note where the best model is to be the one with the worst score.
+
+    Raises:
+        SceneError: and that score is the loss.
+    """
+    score, higher = main_score(scene)
+    if greater_is_better in (None, higher):
+        return ()
+    if score == "eval_loss":
+        raise SceneError("greater_is_better = true, but eval_loss chooses the best model, and less of it is better")
+    return (f"greater_is_better: the model with the {'least' if higher else 'greatest'} {score} counts as best",)
 
 
 def better(score: float, best: float | None, higher_is_better: bool) -> bool:

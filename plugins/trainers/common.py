@@ -10,23 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from ...kernel import training
 from ...kernel.contracts import Batch, Loss, Trainer
 from ...kernel.errors import Interrupted, RunError, SceneError
 from ...kernel.options import Alias, Range
 from ...kernel.registry import trainer
-from ...kernel.training import (
-    Optimization,
-    Position,
-    Run,
-    StepResult,
-    TrainData,
-    better,
-    facts,
-    load,
-    main_score,
-    save,
-    seed_rank,
-)
+from ...kernel.training import Optimization, Position, Run, StepResult, TrainData
 
 if TYPE_CHECKING:
     import torch
@@ -112,35 +101,17 @@ class Common(Trainer):
         if self.early_stopping_patience is not None and not evaluates:
             raise SceneError("early_stopping_patience: nothing is evaluated; set eval_dir and eval_strategy")
         if "eval" not in splits and self.eval_strategy != "no" and scene.values["eval_strategy"].is_set:
-            raise SceneError(
-                f"eval_strategy = '{self.eval_strategy}', but there is nothing to evaluate on; set eval_dir"
-            )
+            raise SceneError(f"eval_strategy = '{self.eval_strategy}' has nothing to evaluate on; set eval_dir")
         if not evaluates and self.load_best_model_at_end and scene.values["load_best_model_at_end"].is_set:
             raise SceneError("load_best_model_at_end: nothing is evaluated; set eval_dir and eval_strategy")
         if scene.values["datareader_streaming"].value and self.max_steps < 1:
-            raise SceneError(
-                "max_steps is not set; the length of a stream is not known, so say how many steps to train"
-            )
+            raise SceneError("max_steps is not set; the length of a stream is not known: say how many steps to train")
         if self.warmup_steps and self.warmup_ratio:
-            raise SceneError(
-                f"warmup_steps = {self.warmup_steps} and warmup_ratio = {self.warmup_ratio}; keep one of them"
-            )
-        notes = [
-            f"{what}_steps has no effect, as {what}_strategy is {strategy}"
-            for what, strategy in (("eval", self.eval_strategy), ("save", self.save_strategy))
-            if strategy != "steps" and scene.values[f"{what}_steps"].is_set
-        ]
-        score, higher = main_score(scene)
-        if self.greater_is_better in (None, higher) or not evaluates:
-            return notes
-        if score == "eval_loss":
-            raise SceneError(
-                "greater_is_better = true, but eval_loss chooses the best model, and less of it is better; leave it out"
-            )
-        return [
-            *notes,
-            f"greater_is_better: the model with the {'least' if higher else 'greatest'} {score} counts as best",
-        ]
+            raise SceneError(f"warmup_steps = {self.warmup_steps} and warmup_ratio = {self.warmup_ratio}; keep one")
+        counted = {"eval_steps": self.eval_strategy, "save_steps": self.save_strategy}
+        idle = [name for name, when in counted.items() if when != "steps" and scene.values[name].is_set]
+        notes = [f"{name} has no effect, as {name[:4]}_strategy is {counted[name]}" for name in idle]
+        return [*notes, *(training.direction(scene, self.greater_is_better) if evaluates else ())]
 
     def loss(self, run: Run, module: torch.nn.Module, batch: Batch) -> Loss:
         """The loss of one micro batch."""
@@ -172,10 +143,10 @@ class Common(Trainer):
             accumulation=self.gradient_accumulation_steps,
             new_parameters=run.new_parameters,
         )
-        seed_rank(run.seed + run.engine.rank)
+        training.seed_rank(run.seed + run.engine.rank)
         position = Position(steps_per_epoch=data.steps_per_epoch)
         if run.resumes and self.resume == "auto" and (newest := run.checkpoints.newest()) is not None:
-            position = load(run, newest, position)
+            position = training.load(run, newest, position)
         _Loop(self, run, position, total).go(data)
         if self.load_best_model_at_end and position.best_step not in (None, position.step):
             run.engine.load(run.checkpoints.path(position.best_step))
@@ -278,11 +249,10 @@ class _Loop:
         if run.score not in scores:
             raise SceneError(f"eval_metrics: no score is called '{run.score}'; there are {', '.join(scores)}")
         higher = run.higher_is_better if self.trainer.greater_is_better is None else self.trainer.greater_is_better
-        gain = better(scores[run.score], at.best, higher)
+        gain = training.better(scores[run.score], at.best, higher)
+        at.without_gain = 0 if gain else at.without_gain + 1
         if gain:
-            at.best, at.best_step, at.without_gain = scores[run.score], at.step, 0
-        else:
-            at.without_gain += 1
+            at.best, at.best_step = scores[run.score], at.step
         if gain or at.best is None or not self.trainer.load_best_model_at_end:
             at.scores = dict(scores)
         seconds = time.monotonic() - begin
@@ -291,11 +261,11 @@ class _Loop:
         return gain
 
     def _save(self) -> None:
-        begin = time.monotonic()
-        saved = self.run.checkpoints.save(self.at.step, partial(save, self.run, self.at), facts(self.run))
+        begin, run = time.monotonic(), self.run
+        saved = run.checkpoints.save(self.at.step, partial(training.save, run, self.at), training.facts(run))
         keep = () if self.at.best_step is None else (self.at.best_step,)
-        self.run.checkpoints.prune(self.trainer.save_total_limit, keep)
-        self.run.events.saved("checkpoint", saved.path, step=saved.step)
+        run.checkpoints.prune(self.trainer.save_total_limit, keep)
+        run.events.saved("checkpoint", saved.path, step=saved.step)
         self.aside += time.monotonic() - begin
 
     def _log(self, result: StepResult) -> None:
