@@ -187,6 +187,10 @@ DIFFERENCES: tuple[tuple[Callable[[Seen], bool], str], ...] = (
         "the document is cut at target_max_length, as it was by max_length; bad rows have no empty pair in their place",
     ),
     (
+        lambda seen: seen.scene.settings.task == "twinbert" and not seen.is_set("temperature"),
+        "temperature is not set: 0.05; in the original 1.0",
+    ),
+    (
         lambda seen: seen.scene.settings.task == "guided_seq2seq",
         "guided_seq2seq adds its latent tokens to the vocabulary of any encoder-decoder, really builds guided_mode and "
         "em, and decodes only the selected latents; the original used 11 words of BART and always the decoder",
