@@ -142,6 +142,15 @@ def test_what_differs_is_said_and_nothing_else(name: str, capsys: pytest.Capture
         assert text not in said
 
 
+def test_the_temperature_of_twins(capsys: pytest.CaptureFixture[str]) -> None:
+    old = Path("config/SceneConfigs/twins")
+    assert main(["check", str(old)]) == 0
+    assert "temperature is not set" not in capsys.readouterr().out
+    old.write_text(TWINS.replace("--temperature 0.1", ""))
+    assert main(["check", str(old)]) == 0
+    assert "temperature is not set: 0.05; in the original 1.0" in capsys.readouterr().out
+
+
 def test_what_is_done_decides_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     train = ["--do_train", "--no_do_predict"]
     assert main(["check", "config/SceneConfigs/graded", *train]) == 0
