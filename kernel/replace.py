@@ -194,7 +194,8 @@ class Replacement:
             for key, value in list(namespace.items()):
                 self._visit(f"{name}.{key}", namespace, key, value, ways, DEEPEST)
         if isinstance(self.old, type):
-            for child in type.__subclasses__(self.old):
+            children: list[type] = type.__subclasses__(self.old)
+            for child in children:
                 self._rebase(child)
 
     def _visit(self, where: str, owner: Any, key: Any, value: Any, ways: set[int], depth: int) -> None:

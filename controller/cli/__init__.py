@@ -15,6 +15,7 @@ HERE = {
     "check": "show each setting and where it came from; refuse a scene that cannot run",
     "plugins": "list the plugins, or show the options of one",
     "scenes": "list the scenes",
+    "new": "write a plugin or a scene that works, and its test",
     "ui": "open the MLflow page of the runs",
     "completion": "print a script with which the shell completes commands",
 }
