@@ -1,6 +1,6 @@
 """Latent guidance against beam search on words with several pronunciations: how M answers differ, and the best of them.
 
-    python benchmarks/guided.py [--data FOLDER] [--ranks N] [--show] [--name value …]     # other settings go to both
+    python benchmarks/guided.py [--data FOLDER] [--ranks N] [--only guided|beam|none] [--name value …]   # of both
 
 Scene pronounce_guided and a plain encoder-decoder learn the same rows with the same model, steps and settings. Then
 each word of eval.tsv gets M answers: of the M likeliest latents, one by greedy search each, or the M best of 4 beams.
@@ -57,30 +57,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT / "sample" / "pronounce_ways")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--show", action="store_true", help="print what the last run found")
+    parser.add_argument(
+        "--only", choices=("guided", "beam", "none"), help="run this one; print both as far as they ran"
+    )
     given, more = parser.parse_known_args()
     work = WORK / "guided"
     work.mkdir(parents=True, exist_ok=True)
     files = [f"--train_dir={given.data / 'train.tsv'}", f"--eval_dir={given.data / 'eval.tsv'}"]
     ways = {
         "guided": (SCENE, lambda answers: ["--selected_class", str(answers)]),
-        "beam search": (
+        "beam": (
             plain_scene(work),
             lambda answers: ["--num_beams", "4", "--num_return_sequences", str(answers)],
         ),
     }
     lines = ["| answers | M | " + " | ".join(COLUMNS) + " | training, CPU s |", "|---" * (len(COLUMNS) + 3) + "|"]
     for name, (scene, answering) in ways.items():
-        folder = work / name.replace(" ", "_")
+        folder, runs = work / name, given.only in (None, name)
         note = folder.with_suffix(".json")
-        if not given.show:
+        if runs:
             seconds = run(scene, folder, given.ranks, [*files, "--do_eval", "false", "--eval_strategy", "no", *more])
             note.write_text(json.dumps({"seconds": seconds}), encoding="utf-8")
         for answers in ANSWERS:
             there = folder.with_name(f"{folder.name}-{answers}")
-            if not given.show:
+            if runs:
                 only = ["--model", str(folder / "model"), "--do_train", "false", *answering(answers)]
                 run(scene, there, 1, [*files, *only, *more])
+            if not (there / "metrics.json").is_file():
+                continue
             scores = json.loads((there / "metrics.json").read_text(encoding="utf-8"))
             cells = [f"{scores[key]:.4g}" for key in COLUMNS.values()]
             seconds = json.loads(note.read_text(encoding="utf-8"))["seconds"]

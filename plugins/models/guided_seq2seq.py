@@ -120,14 +120,17 @@ class GuidedSeq2Seq(Generation):
         """The encoder-decoder with its guide."""
         import torch
         import torch.nn.functional as F
+        from torch import Tensor
         from transformers.modeling_outputs import BaseModelOutput
 
         options = self
         in_encoder, in_decoder = "enc" in options.guided_mode, "dec" in options.guided_mode
         classes = len(latent_ids)
-        Tensor = torch.Tensor
 
         class Guided(torch.nn.Module):
+            latents: Tensor
+            """[K] their token ids."""
+
             def __init__(self) -> None:
                 super().__init__()
                 size = int(seq2seq.get_input_embeddings().weight.shape[1])
@@ -139,9 +142,9 @@ class GuidedSeq2Seq(Generation):
                 self.posterior = torch.nn.ModuleList(
                     [torch.nn.Conv1d(size, size, 3, padding=1), torch.nn.Linear(size, classes)]
                 )
-                for last in (self.prior[-1], self.posterior[-1]):
-                    torch.nn.init.zeros_(last.weight)  # at first each latent is as likely as the others
-                    torch.nn.init.zeros_(last.bias)
+                for last in (self.prior[-1], self.posterior[-1]):  # at first each latent is as likely as the others
+                    for parameter in last.parameters():
+                        torch.nn.init.zeros_(parameter)
                 self.register_buffer("latents", torch.tensor(latent_ids), persistent=False)
 
             def gradient_checkpointing_enable(self, settings: dict[str, Any]) -> None:
@@ -220,7 +223,7 @@ class GuidedSeq2Seq(Generation):
                 states, each = encoded.last_hidden_state, options.selected_class
                 order = self.log_prior(states, attention_mask).sort(dim=1, descending=True, stable=True).indices
                 z = order[:, :each].flatten()
-                copies = (given.repeat_interleave(each, 0) for given in (states, attention_mask))
+                states, mask = (given.repeat_interleave(each, 0) for given in (states, attention_mask))
                 settings = self.seq2seq.generation_config
                 more["suppress_tokens"] = [*(settings.suppress_tokens or ()), *latent_ids]
                 if in_decoder:
@@ -234,7 +237,7 @@ class GuidedSeq2Seq(Generation):
                         more["max_length"] = settings.max_length + 1
                     if settings.min_length:
                         more["min_length"] = settings.min_length + 1
-                made: Tensor = self.seq2seq.generate(**self.guided(*copies, z), **more)
+                made: Tensor = self.seq2seq.generate(**self.guided(states, mask, z), **more)
                 return made
 
         return Guided()

@@ -86,6 +86,7 @@ SPELL_ON = (
     PRONOUNCE.replace("seq2seq", "causal_lm").replace("s2s_", "causal_").replace("encoder_decoder.yaml", "decoder.yaml")
     + "separator: <s>\n"
 )
+GUIDED = PRONOUNCE.replace("seq2seq", "guided_seq2seq") + "latent_class: 3\nselected_class: 1\n"
 
 
 def _head(name: str, rows: int) -> str:
@@ -105,6 +106,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "pronounce.yaml": PRONOUNCE,
         "decoder.yaml": DECODER,
         "spell_on.yaml": SPELL_ON,
+        "guided.yaml": GUIDED,
         "train.tsv": _head("sentiment/train.tsv", 203),
         "eval.tsv": _head("sentiment/eval.tsv", 61),
         "words.tsv": _head("pronounce/train.tsv", 303),

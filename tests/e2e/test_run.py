@@ -140,7 +140,7 @@ def test_one_process_without_a_launcher(place: Path) -> None:
     assert (place / "runs" / "sentiment-2" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize(("name", "stage"), [("pronounce", "2"), ("spell_on", "1"), ("spell_on", "3")])
+@pytest.mark.parametrize(("name", "stage"), [("pronounce", "2"), ("spell_on", "1"), ("spell_on", "3"), ("guided", "2")])
 def test_text_is_generated_and_scored(place: Path, deepgen: Deepgen, name: str, stage: str) -> None:
     deepgen("run", f"{name}.yaml", "--num_ranks", "2", "--tracking", "false", "--zero_stage", stage)
     folder = place / "runs" / name
