@@ -269,7 +269,7 @@ def encoder_architecture() -> type[Any]:
 
         def bucket(self, distance: torch.Tensor) -> torch.Tensor:
             """The column of the table for each distance."""
-            furthest = self.config.max_rel_pos
+            furthest: int = self.config.max_rel_pos
             if self.config.rel_pos_type == 1:
                 return distance.clamp(-furthest, furthest) + furthest
             return buckets(distance, self.config.rel_pos_bins, furthest)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...kernel.contracts import Batch, Loss
 from ...kernel.errors import SceneError
@@ -36,6 +36,8 @@ class Unilm(UnilmEncoder, Seq2Seq):
     It starts from any BERT, whose [CLS] and [SEP] begin and end the target where the tokenizer has no tokens of its own
     for that. The model folder is a BERT's: encoder and head for masked tokens.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
 
     def _load(self, pretrained: Pretrained) -> Any:
         tokenizer = pretrained.tokenizer

@@ -66,6 +66,27 @@ def test_loads_float32_and_tells_what_is_new(tmp_path: Path) -> None:
     assert module.get_parameter("classifier.weight").shape == (3, 16)
 
 
+def test_an_architecture_of_a_tasks_own(tmp_path: Path) -> None:
+    class Tagged(quiet_transformers().BertModel):  # type: ignore[misc]
+        def __init__(self, config: Any) -> None:
+            super().__init__(config, add_pooling_layer=False)
+            self.tag = torch.nn.Linear(config.hidden_size, config.tags)
+            self.post_init()
+
+    folder = save(tmp_path / "bert", "BertConfig", "AutoModel", **BERT)
+    pretrained = Pretrained(PretrainedSettings(model=str(folder)))
+    module: Any = pretrained.load(Tagged, tags=3)
+    assert pretrained.new_parameters == {"tag.weight", "tag.bias"}
+    weights = quiet_transformers().BertModel.from_pretrained(folder).embeddings.word_embeddings.weight
+    assert torch.equal(module.embeddings.word_embeddings.weight, weights)
+    (tmp_path / "bert.json").write_text(json.dumps({"model_type": "bert", **BERT, "tokenizer": MINILM}))
+    fresh: Any = Pretrained(PretrainedSettings(model=f"scratch:{tmp_path / 'bert.json'}")).load(Tagged, tags=4)
+    assert (type(fresh), fresh.tag.out_features) == (Tagged, 4)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(SceneError, match="cannot be loaded as Tagged"):
+        Pretrained(PretrainedSettings(model=str(folder))).load(Tagged, tags=3)
+
+
 def test_a_head_of_another_size_is_new(tmp_path: Path) -> None:
     folder = save(tmp_path, "BertConfig", "AutoModelForSequenceClassification", num_labels=2, **BERT)
     pretrained = Pretrained(PretrainedSettings(model=str(folder)))
