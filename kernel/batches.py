@@ -6,11 +6,12 @@ import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 
-from .contracts import NO_ROWS, Batch, Field
+from .contracts import NO_ROWS, Batch, Field, Processor
+from .drawing import Rows, drawn
 from .options import Alias, Range
 
 if TYPE_CHECKING:
@@ -54,14 +55,6 @@ class Padding:
         needed = max(1, int(lengths.max(initial=0)))
         rounded = -(-needed // self.multiple) * self.multiple
         return rounded if self.longest is None else max(needed, min(rounded, self.longest))
-
-
-class Rows(Protocol):
-    """Anything that rows of features can be taken from."""
-
-    fields: dict[str, Field]
-
-    def take(self, rows: np.ndarray) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -118,7 +111,10 @@ class TrainBatches:
         ranks: int = 1,
         rank: int = 0,
         seed: int = 42,
+        drawing: Sequence[Processor] = (),
     ) -> None:
+        self.drawing = drawing
+        """The processors that draw something anew in each epoch."""
         self.features, self.padding, self.settings = features, padding, settings
         self.accumulation, self.ranks, self.rank, self.seed = accumulation, ranks, rank, seed
         self.global_batch = settings.per_device_train_batch_size * ranks * accumulation
@@ -132,7 +128,9 @@ class TrainBatches:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[MicroBatch]]:
         """The steps of an epoch from `first_step` on, each a list of this rank's micro batches."""
         steps = self.order(epoch)[first_step:]
-        return prefetch(self._micro_batches(rows) for rows in steps)
+        # without anything to draw, row numbers are not needed
+        made = drawn(self.features, self.drawing, self.drawing and self.features.row_numbers, self.seed, epoch)
+        return prefetch(self._micro_batches(made, rows) for rows in steps)
 
     def order(self, epoch: int) -> list[np.ndarray]:
         """The rows of each step of an epoch, for all ranks together, longest first."""
@@ -149,11 +147,11 @@ class TrainBatches:
             steps += [chosen[at : at + size] for at in range(0, len(chosen), size)]
         return [steps[at] for at in random.permutation(len(steps))]
 
-    def _micro_batches(self, rows: np.ndarray) -> list[MicroBatch]:
+    def _micro_batches(self, made: Rows, rows: np.ndarray) -> list[MicroBatch]:
         # Neighbours in length share a forward pass, and in each the ranks have about as much to do.
         slots = np.array_split(rows, self.ranks * self.accumulation)
         return [
-            micro_batch(self.features, slots[micro * self.ranks + self.rank], self.features.lengths, self.padding)
+            micro_batch(made, slots[micro * self.ranks + self.rank], self.features.lengths, self.padding)
             for micro in range(self.accumulation)
         ]
 
@@ -173,9 +171,16 @@ class EvalBatches:
     """
 
     def __init__(
-        self, features: Features, padding: Padding, settings: BatchSettings, ranks: int = 1, rank: int = 0
+        self,
+        features: Features,
+        padding: Padding,
+        settings: BatchSettings,
+        ranks: int = 1,
+        rank: int = 0,
+        drawing: Sequence[Processor] = (),
     ) -> None:
-        self.features, self.padding, self.ranks, self.rank = features, padding, ranks, rank
+        self.padding, self.ranks, self.rank = padding, ranks, rank
+        self._rows = drawn(features, drawing, drawing and features.row_numbers)
         order = np.argsort(-features.lengths, kind="stable") if settings.group_by_length else np.arange(len(features))
         size = settings.per_device_eval_batch_size
         self._batches = [order[at : at + size] for at in range(0, len(order), size)]
@@ -190,8 +195,8 @@ class EvalBatches:
     def _batch(self, number: int) -> tuple[Batch, np.ndarray]:
         if number < len(self._batches):
             rows = self._batches[number]
-            return collate(self.features, rows, self.padding), rows
-        return collate(self.features, np.zeros(1, np.int64), self.padding), np.empty(0, np.int64)
+            return collate(self._rows, rows, self.padding), rows
+        return collate(self._rows, np.zeros(1, np.int64), self.padding), np.empty(0, np.int64)
 
 
 def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from .scene import Scene, Split
     from .training import Run
 
-Problem = Literal["regression", "single_label_classification", "multi_label_classification", "text", "embedding"]
-"""What a model answers with: numbers, one class of several, any of several classes, text, or vectors."""
+Problem = Literal[
+    "regression", "single_label_classification", "multi_label_classification", "text", "masked_text", "embedding"
+]
+"""What a model answers with: numbers, one class of several, any of several, text, text behind masks, or vectors."""
 
 Batch = dict[str, Any]
 """Field name → tensor [rows, …] on the rank's device; a string field is a list of str."""
@@ -82,8 +84,7 @@ class Labels:
     names: tuple[str, ...] = ()
     """Class names in index order, where the processor knows them."""
     means: tuple[float, ...] = ()
-    """Mean over the training rows: the share of each class, of the rows that carry each label, or the mean number.
-    Empty where it is not known ahead, as in a stream."""
+    """Mean over the training rows: share of each class, share of rows with each label, or number; empty in a stream."""
 
 
 @dataclass
@@ -105,7 +106,7 @@ class Predictions:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The columns of `result_header`, for the outputter."""
     more: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """[rows, …]: whatever else `Model.predict` gave, in its order, for the outputter."""
+    """[rows, …]: whatever else `Model.predict` gave, in its order, for outputters and metrics."""
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
     """[rows, size] float32 by side: `q`, and `d` where the model was given pairs."""
 
@@ -119,8 +120,7 @@ class Loss:
     count: int
     """Rows or tokens; the same number that `Model.count` gives for the batch."""
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    """What `Model.predict` would give, where the same forward pass gave it, not for text; `labels` where metrics are to
-    see others than those of the batch."""
+    """What `Model.predict` would give and the same pass gave, not for text; `labels` where metrics need others."""
 
 
 class Plugin(ABC):  # noqa: B024 - each kind adds its own abstract methods
@@ -184,6 +184,10 @@ class Processor(Plugin):
             BadRows: naming every row that cannot be read.
         """
 
+    def draw(self, rows: Mapping[str, Any], keys: np.ndarray) -> Mapping[str, Any]:
+        """Fields to be drawn at random, as masks are, whenever rows become a batch; kernel/drawing.py says how."""
+        return {}
+
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in index order, where this processor makes labels from names."""
         return ()
@@ -223,8 +227,7 @@ class Model(Plugin):
 
     @abstractmethod
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
-        """`{"scores": tensor [rows, classes]}`, `{"texts": list[list[str]]}`, `{"vectors": {side: [rows, size]}}`; more
-        tensors [rows, …] may follow."""
+        """`{"scores": [rows, classes]}`, `{"texts": list[list[str]]}`, `{"vectors": {side: [rows, size]}}`; or more."""
 
     def class_names(self, module: torch.nn.Module) -> tuple[str, ...]:
         """Names of the classes in index order, as the saved module knows them; empty where there are none."""

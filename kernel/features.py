@@ -60,6 +60,7 @@ class Features(Table):
         self.bad_rows: int = len(self.rejects)
         self.truncated: dict[str, float] = {n: count / max(len(self), 1) for n, count in meta["cut"].items()}
         """Share of rows that were cut, by field."""
+        self.drawing = processing.drawing
         self._labels = _labels(fields.get(LABELS), meta, processing)
 
     @cached_property

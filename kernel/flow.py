@@ -61,7 +61,7 @@ class Input:
     def __post_init__(self) -> None:
         self.policy: BadRowPolicy = self.scene.read(RowSettings).bad_rows
         self._processing = PerThread(lambda: Processing(self.scene, self.split, self.pretrained, self.keep_columns))
-        self.source = self._processing().source
+        self.source, self.drawing = self._processing().source, self._processing().drawing
 
     def chunks(self) -> Iterator[Chunk]:
         """The raw rows from the beginning; a notice about a file is given once, and not in every epoch."""

@@ -97,7 +97,7 @@ class Adapter:
     ) -> Adapter:
         """Puts new matrices into the module, which stays what it is, and freezes all else but the head.
 
-        The head is what no checkpoint gave and, where the model does not answer with text, all outside the base model.
+        The head is what no checkpoint gave and, where the model answers with no tokens, all outside the base model.
 
         Raises:
             SceneError: lora_target_modules names no linear layer.
@@ -108,7 +108,7 @@ class Adapter:
 
         heads = set(new_parameters)
         base = getattr(module, "base_model_prefix", "")
-        if problem != "text" and base and hasattr(module, base):
+        if problem not in ("text", "masked_text") and base and hasattr(module, base):
             heads |= {name for name, _ in module.named_parameters() if not name.startswith(f"{base}.")}
         layers = {
             name: isinstance(layer, torch.nn.Linear | Conv1D)

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from .contracts import BadRows, Field, Plugin, Processor
+from .drawing import draws
 from .errors import DeepgenError, PluginError, SceneError, did_you_mean
 from .readers import parse
 from .rows import Block, Chunk, Reject, Source, source
@@ -57,6 +58,8 @@ class Processing:
         self.processors: list[Processor] = scene.processors(split, pretrained)
         self.items = scene.items(split)
         self.keep_columns = tuple(keep_columns)
+        self.drawing: tuple[Processor, ...] = tuple(filter(draws, self.processors)) if split != "predict" else ()
+        """The processors that draw something when rows become a batch; in prediction nothing is drawn."""
         self.fields: dict[str, Field] = {}
         """Every field that is declared; a processor may leave some out."""
         self.class_names: dict[str, tuple[str, ...]] = {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RUN_FOLDER = frozenset({"scene.yaml", "events.jsonl", "metrics.json", "rejects.tsv", "log", "checkpoints", "model"})
 """Names in the run folder that a result file cannot take."""
-USUAL: dict[Problem, str] = {"text": "generation", "embedding": "embedding"}
+USUAL: dict[Problem, str] = {"text": "generation", "masked_text": "generation", "embedding": "embedding"}
 """The outputter of a problem where the scene names none; `score` for the others."""
 BLOCK = 4096
 """Rows whose places are looked up at once in a merge."""

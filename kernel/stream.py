@@ -14,6 +14,7 @@ import numpy as np
 
 from .batches import BatchSettings, EvalBatches, MicroBatch, Padding, TrainBatches, collate, micro_batch, prefetch
 from .contracts import Batch
+from .drawing import drawn
 from .features import Features, prepare
 from .flow import Input, Window
 from .processing import in_order
@@ -71,8 +72,8 @@ def train_batches(
 ) -> TrainBatches | TrainStream:
     """The steps of the training split."""
     if isinstance(made, Input):
-        return TrainStream(made, padding, settings, accumulation, ranks, rank)
-    return TrainBatches(made, padding, settings, accumulation, ranks, rank, seed)
+        return TrainStream(made, padding, settings, accumulation, ranks, rank, seed)
+    return TrainBatches(made, padding, settings, accumulation, ranks, rank, seed, made.drawing)
 
 
 def eval_batches(
@@ -82,7 +83,7 @@ def eval_batches(
     if isinstance(made, Input):
         stream = EvalStream(made, padding, settings, ranks, rank)
         return stream, stream
-    return made, EvalBatches(made, padding, settings, ranks, rank)
+    return made, EvalBatches(made, padding, settings, ranks, rank, made.drawing)
 
 
 class TrainStream:
@@ -96,9 +97,10 @@ class TrainStream:
         accumulation: int = 1,
         ranks: int = 1,
         rank: int = 0,
+        seed: int = 42,
     ) -> None:
         self.input, self.padding, self.settings = given, padding, settings
-        self.accumulation, self.ranks, self.rank = accumulation, ranks, rank
+        self.accumulation, self.ranks, self.rank, self.seed = accumulation, ranks, rank, seed
         self.own_batch = settings.per_device_train_batch_size * accumulation
         self.global_batch = self.own_batch * ranks
 
@@ -108,7 +110,7 @@ class TrainStream:
         return -(-self.input.rows // self.global_batch)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[MicroBatch]]:
-        """The steps from `first_step` on, the same in every epoch; rows before them are passed over unread."""
+        """The steps from `first_step` on, of the same rows in every epoch; rows before them are passed over unread."""
 
         def window(work: tuple[range, list[Chunk]]) -> tuple[range, Window]:
             return work[0], self.input.window(work[1])
@@ -118,7 +120,7 @@ class TrainStream:
                 self.input.count(made.rejects)
                 for number in numbers:
                     bounds = np.searchsorted(made.rows, [number * self.global_batch, (number + 1) * self.global_batch])
-                    yield self._micro_batches(made, np.arange(*bounds))
+                    yield self._micro_batches(made, np.arange(*bounds), epoch)
 
         return prefetch(steps())
 
@@ -140,12 +142,16 @@ class TrainStream:
         if (end := -(-last // size)) > begin:
             yield range(begin, end), pieces
 
-    def _micro_batches(self, made: Window, rows: np.ndarray) -> list[MicroBatch]:
+    def _micro_batches(self, made: Window, rows: np.ndarray, epoch: int) -> list[MicroBatch]:
+        drawing, example = self.input.drawing, self.input.example
+        table = drawn(made.table, drawing, made.rows, self.seed, epoch)
         rows = rows[np.argsort(-made.lengths[rows], kind="stable")]
         return [
-            micro_batch(made.table, slot, made.lengths, self.padding)
+            micro_batch(table, slot, made.lengths, self.padding)
             if len(slot)
-            else micro_batch(self.input.example.table, np.empty(0, np.int64), np.empty(0), self.padding)
+            else micro_batch(
+                drawn(example.table, drawing, example.rows), np.empty(0, np.int64), np.empty(0), self.padding
+            )
             for slot in np.array_split(rows, self.accumulation)
         ]
 
@@ -196,12 +202,12 @@ class EvalStream:
                         order = np.argsort(-made.lengths, kind="stable")
                 for turn in range(count):
                     rows = order[turn * self.size : (turn + 1) * self.size]
-                    if made is not None and len(rows):
-                        yield collate(made.table, rows, self.padding), made.rows[rows], made
+                    one = made if made is not None and len(rows) else self.input.example
+                    table = drawn(one.table, self.input.drawing, one.rows)
+                    if one is made:
+                        yield collate(table, rows, self.padding), one.rows[rows], one
                     else:
-                        example = self.input.example
-                        filler = collate(example.table, np.zeros(1, np.int64), self.padding)
-                        yield filler, np.empty(0, np.int64), example
+                        yield collate(table, np.zeros(1, np.int64), self.padding), np.empty(0, np.int64), one
 
         for batch, rows, window in prefetch(batches()):
             self._latest = window, rows

@@ -19,7 +19,7 @@ class Generation(Outputter):
     text or a result column are written as \\\\, \\t, \\n and \\r, so that each sequence is one line.
     """
 
-    fits = frozenset({"text"})
+    fits = frozenset({"text", "masked_text"})
 
     def columns(self, problem: Problem, result_columns: Sequence[str]) -> tuple[str, ...]:
         return (*result_columns, "text", "j")

@@ -17,6 +17,7 @@ FIELDS: dict[Problem, tuple[str, ...]] = {
     "single_label_classification": ("predicted_label", "predicted_scores"),
     "multi_label_classification": ("predicted_labels", "predicted_scores"),
     "text": ("predicted_texts",),
+    "masked_text": ("predicted_texts",),
 }
 
 
@@ -28,13 +29,13 @@ class JsonLines(Outputter):
     - regression: `predicted_score`, a number, or a list where a row has several;
     - single-label: `predicted_label` and `predicted_scores`, the softmax by class name;
     - multi-label: `predicted_labels` (those above 0.5) and `predicted_scores`, the sigmoid by class name;
-    - text: `predicted_texts`, best first.
+    - text, also behind masks: `predicted_texts`, best first.
 
     Classes without names are numbers, and their scores a list. With one logit there are two classes, and the list has
     the score of class 1. A score that is no finite number is null.
     """
 
-    fits = frozenset({"regression", "single_label_classification", "multi_label_classification", "text"})
+    fits = frozenset(FIELDS)
     extension = ".jsonl"
 
     def columns(self, problem: Problem, result_columns: Sequence[str]) -> tuple[str, ...]:
@@ -58,8 +59,7 @@ def _text(text: str) -> str:
 
 def _predicted(predictions: Predictions) -> Iterator[str]:
     """The fields of each row, as JSON."""
-    if predictions.problem == "text":
-        assert predictions.texts is not None, "this problem has texts"
+    if predictions.texts is not None:
         yield from (f'"predicted_texts": {json.dumps(texts, ensure_ascii=False)}' for texts in predictions.texts)
         return
     assert predictions.scores is not None, "these problems have scores"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from deepgen.kernel.contracts import BadRow, BadRows, Field, Processor
+from deepgen.kernel.drawing import uniform
 from deepgen.kernel.registry import processor
 
 
@@ -63,3 +65,29 @@ class Numbers(Processor):
     def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
         numbers = [[float(part) for part in text.split(",")] for text in columns[0].to_pylist()]
         return {self.output: pa.array(numbers, pa.list_(pa.float32()))}
+
+
+@processor("veiled")
+@dataclass
+class Veiled(Letters):
+    """Letters of which some are drawn to be 0; `veil` tells which."""
+
+    def fields(self) -> tuple[Field, ...]:
+        return (*super().fields(), Field("veil", "int64", "ragged", padding=-1))
+
+    def draw(self, rows: Mapping[str, Any], keys: np.ndarray) -> Mapping[str, Any]:
+        lengths = np.array([len(row) for row in rows["input_ids"]])
+        veils = np.split((uniform(keys, lengths) < 0.5).astype(np.int32), np.cumsum(lengths)[:-1])
+        return {
+            "input_ids": [row * (1 - veil) for row, veil in zip(rows["input_ids"], veils, strict=True)],
+            "veil": veils,
+        }
+
+
+@processor("odd_draw")
+@dataclass
+class OddDraw(Letters):
+    """Draws what it does not declare."""
+
+    def draw(self, rows: Mapping[str, Any], keys: np.ndarray) -> Mapping[str, Any]:
+        return {"veil": keys}
