@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from . import lora, registry
 from .contracts import Field, Model, Plugin, Problem, Processor
 from .deepspeed_config import agree, check_given, enabled, read_config, zero_stage
+from .drawing import draws
 from .engine import EngineSettings
 from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
 from .lora import LoraSettings
@@ -158,7 +159,7 @@ def _feeds(scene: Scene, found: Findings) -> None:
 
 def _ways_to(name: str, part: Processing, model: Model) -> str:
     """What to write so that a field is given, by processors that make no labels which the task cannot learn."""
-    fixed = []
+    found: dict[str, bool] = {}
     for known in sorted(registry.names("processor")):
         try:
             processor = cast(Processor, build(registry.find("processor", known).plugin, {}, known))
@@ -166,10 +167,10 @@ def _ways_to(name: str, part: Processing, model: Model) -> str:
             fields = {made.name: made for made in processor.fields()}
             if name in fields:
                 model.problem(fields.get("labels"))
-                fixed.append(known)
+                found[known] = draws(processor)
         except UserError:
             continue
-    if fixed:
+    if fixed := sorted(found, key=lambda known: found[known]):  # what draws is for the rarer task
         return f"add an item of {' or '.join(fixed)}, such as {fixed[0]}:{part.source.columns[0]}:tokens"
     column = part.source.columns[-1]
     return f"add an item that ends in '{name}', such as convert2int:{column}:{name}"

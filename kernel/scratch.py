@@ -36,6 +36,8 @@ class TokenizerSettings:
     """Order of texts and special tokens, for one text and for a pair, such as `$A </s>`, `$A </s> $B </s>`."""
     max_length: Annotated[int | None, Range(1)] = None
     """The most tokens of a text; by default what the model takes."""
+    extra_ids: Annotated[int, Range(0)] = 0
+    """Sentinels to add, `<extra_id_0>`, `<extra_id_1>` and so on, as T5 has 100 of them."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,8 @@ def _train(settings: TokenizerSettings, texts: Iterable[str]) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     kind = _KINDS[settings.model]
-    specials = list(dict.fromkeys(kind.specials.values()))
+    sentinels = [f"<extra_id_{number}>" for number in range(settings.extra_ids)]
+    specials = [*dict.fromkeys(kind.specials.values()), *sentinels]
     unknown = kind.specials["unk_token"]
     common: dict[str, Any] = {"vocab_size": settings.vocab_size, "special_tokens": specials, "show_progress": False}
     frequency: dict[str, Any] = {"min_frequency": settings.min_frequency}
@@ -230,6 +233,7 @@ def _train(settings: TokenizerSettings, texts: Iterable[str]) -> Any:
         model_input_names=names,
         clean_up_tokenization_spaces=False,
         **({"model_max_length": settings.max_length} if settings.max_length else {}),
+        **({"extra_special_tokens": sentinels} if sentinels else {}),
         **kind.specials,
     )
 

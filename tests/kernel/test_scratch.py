@@ -41,6 +41,21 @@ def test_word_level_text_comes_back_with_spaces(tmp_path: Path) -> None:
     assert again.decode(ids[0], skip_special_tokens=True) == "K AE T"
 
 
+@pytest.mark.parametrize("model", ["word_level", "word_piece", "bpe", "unigram"])
+def test_sentinels_are_special_tokens(tmp_path: Path, model: str) -> None:
+    pretrained = scratch(tmp_path, {"model_type": "t5", "tokenizer": {"model": model, "extra_ids": 3}})
+    pretrained.save_tokenizer(tmp_path / "saved")
+    for tokenizer in (
+        pretrained.tokenizer,
+        quiet_transformers().AutoTokenizer.from_pretrained(str(tmp_path / "saved")),
+    ):
+        marks = [f"<extra_id_{number}>" for number in range(3)]
+        ids = tokenizer(f"c {marks[0]} t {marks[2]}", add_special_tokens=False)["input_ids"]
+        assert [token for token in tokenizer.convert_ids_to_tokens(ids) if token in marks] == [marks[0], marks[2]]
+        assert not [mark for mark in marks if mark in tokenizer.decode(ids, skip_special_tokens=True)]
+        assert "<extra_id_3>" not in tokenizer.get_vocab()
+
+
 @pytest.mark.parametrize(
     ("kind", "start"), [("t5", "<pad>"), ("bart", "</s>"), ("marian", "<pad>"), ("pegasus", "<pad>"), ("mbart", "</s>")]
 )

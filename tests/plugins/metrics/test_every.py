@@ -23,6 +23,10 @@ def some_predictions(problem: Problem) -> Predictions:
         texts = [[" ".join(RANDOM.choice(WORDS, RANDOM.integers(0, 9)))] for _ in rows]
         references = [" ".join(RANDOM.choice(WORDS, RANDOM.integers(1, 9))) for _ in rows]
         return Predictions(rows, problem, texts=texts, references=references)
+    if problem == "masked_text":
+        tokens = RANDOM.integers(0, 5, ROWS)
+        right, loss = RANDOM.integers(0, tokens + 1).astype(np.float32), tokens * RANDOM.random(ROWS, np.float32)
+        return Predictions(rows, problem, more={"masked_loss": loss, "masked_right": right, "masked_tokens": tokens})
     if problem == "embedding":
         sides = {side: RANDOM.normal(size=(ROWS, 4)).astype(np.float32) for side in ("q", "d")}
         return Predictions(rows, problem, vectors=sides)
@@ -43,6 +47,7 @@ def part(whole: Predictions, rows: np.ndarray) -> Predictions:
         None if whole.texts is None else [whole.texts[row] for row in rows],
         None if whole.labels is None else whole.labels[rows],
         None if whole.references is None else [whole.references[row] for row in rows],
+        more={name: values[rows] for name, values in whole.more.items()},
         vectors={side: vectors[rows] for side, vectors in whole.vectors.items()},
     )
 
