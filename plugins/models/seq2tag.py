@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from ...kernel.contracts import Batch, Field, Labels, Loss, Model, Problem
 from ...kernel.errors import DataError, SceneError
@@ -33,6 +33,8 @@ class Seq2Tag(Model):
 
     num_labels: Annotated[int | None, Range(1)] = None
     """Number of logits; by default what the training labels need, or what the checkpoint has."""
+    last_layer: Literal["fwd", "transformer"] = "fwd"
+    """What training puts on top of the model: a linear layer, or one more layer of the model's own kind and that."""
 
     def problem(self, labels: Field | None) -> Problem:
         if labels is not None and (labels.dtype, labels.shape) != ("int64", "ragged"):
@@ -48,6 +50,8 @@ class Seq2Tag(Model):
                 raise SceneError(f"num_labels = {self.num_labels}, but label_mapping has {len(labels.names)} tags")
             settings["id2label"] = dict(enumerate(labels.names))
             settings["label2id"] = {name: number for number, name in enumerate(labels.names)}
+            if self.last_layer == "transformer":
+                settings |= _one_more_layer(pretrained.config)
         module: Any = pretrained.load("AutoModelForTokenClassification", **settings)
         self._names = [str(module.config.id2label[number]) for number in range(module.config.num_labels)]
         self._accepts = frozenset(inspect.signature(module.forward).parameters) - {"labels"}
@@ -84,3 +88,13 @@ class Seq2Tag(Model):
         inputs = {name: value for name, value in batch.items() if name in self._accepts}
         logits: torch.Tensor = module(**inputs).logits.float()
         return logits
+
+
+def _one_more_layer(config: Any) -> dict[str, Any]:
+    """Settings of a config with a layer more, whose weights are then new."""
+    if not hasattr(config, "num_hidden_layers") or config.is_encoder_decoder:
+        raise SceneError(f"last_layer: '{config.model_type}' is no single stack of layers; leave it at fwd")
+    settings: dict[str, Any] = {"num_hidden_layers": config.num_hidden_layers + 1}
+    if hasattr(config, "layer_types") and config.layer_types:  # such as full and local attention by turns
+        settings["layer_types"] = [*config.layer_types, config.layer_types[-1]]
+    return settings

