@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from ...kernel.scene import Scene, Split
+
 
 @processor("s2s_denoising")
 @dataclass
@@ -39,6 +41,11 @@ class S2sDenoising(Processor):
     """Share of the tokens that are cut out; one at least, and not all."""
     mean_noise_span_length: Annotated[float, Range(1)] = 3.0
     """Tokens of a span on average; more, where there are fewer sentinels than spans."""
+
+    def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
+        if "eval" in splits and scene.metrics and any(one.name == self.name for one in scene.processors("eval")):
+            raise SceneError("eval_metrics: s2s_denoising has no true text to compare with; score by eval_loss")
+        return ()
 
     def fields(self) -> tuple[Field, ...]:
         return (

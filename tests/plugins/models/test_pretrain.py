@@ -159,6 +159,14 @@ def test_scenes_that_do_not_fit(folder: Path, name: str, value: str, message: st
         check(load(str(folder / "pretrain.yaml"), [f"--{name}", value]))
 
 
+def test_cut_out_spans_have_no_text_to_compare_with(folder: Path) -> None:
+    file = str(folder / "denoise.yaml")
+    assert check(load(file, ["--eval_metrics", "eval_loss"])) == []
+    with pytest.raises(SceneError, match=r"--eval_metrics: s2s_denoising has no true text .*; score by eval_loss"):
+        check(load(file, ["--eval_metrics", "bleu"]))
+    check(load(file, ["--eval_metrics", "bleu", "--eval_model_header", "s2s_tokenize:text:label:tokens"]))
+
+
 def curve(engine: Engine, scene: Scene, stage: int) -> dict[str, Any]:
     """Loss and gradient norm of each step of an epoch and more, the weights, and scores of an evaluation."""
     torch.manual_seed(3)
