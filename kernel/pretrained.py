@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from . import architectures, lora, model_source, scratch
+from . import architectures, lora, model_source, positions, scratch
 from .caches import CacheSettings
 from .errors import SceneError
 from .hugging_face import library_versions, quiet_transformers
@@ -22,17 +22,10 @@ if TYPE_CHECKING:
     from .batches import Padding
     from .encoding import Encoder
 
-LONGEST = 1024
-"""The most tokens of a text where neither the scene nor the model sets a limit."""
 NO_CACHE = CacheSettings()
 """Where nothing is said of it: the user's cache folder."""
 TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.spm")
 """What decides, in a model folder, how text becomes token ids."""
-
-POSITIONS_AFTER_PADDING = frozenset(
-    "roberta xlm-roberta xlm-roberta-xl camembert roberta-prelayernorm xmod data2vec-text longformer mpnet".split()  # noqa: SIM905
-)
-"""Model types that count positions from the padding id on, and so take fewer tokens than they have positions."""
 
 
 @dataclass(frozen=True)
@@ -162,15 +155,7 @@ class Pretrained:
     @cached_property
     def positions(self) -> int | None:
         """The most tokens that the model can take; None when it has no such limit."""
-        config = self.config
-        if not hasattr(config, "max_position_embeddings") or config.max_position_embeddings is None:
-            return None
-        most = int(config.max_position_embeddings)
-        if most <= 0:  # DeBERTa and XLNet write -1 for no limit
-            return None
-        if config.model_type in POSITIONS_AFTER_PADDING:
-            most -= int(config.pad_token_id) + 1
-        return most
+        return positions.of_config(self.config)
 
     def encoder(self, max_length: int | None, *, target: bool = False, special: bool = True) -> Encoder:
         """The encoder for texts of at most `max_length` tokens (None: what the model takes, at most 1024).
@@ -188,7 +173,13 @@ class Pretrained:
         with self._lock:
             key = (max_length, target, special)
             if key not in self._encoders:
-                length = self._length(max_length, target)
+                length = positions.longest_text(
+                    max_length,
+                    self.positions,
+                    self.tokenizer.model_max_length,
+                    "target_max_length" if target else "source_max_length",
+                    self._source,
+                )
                 self._encoders[key] = Encoder(self.tokenizer, length, target=target, special=special)
             return self._encoders[key]
 
@@ -296,15 +287,6 @@ class Pretrained:
             return getattr(reader, method)(source, cache_dir=self._cache.downloads("models"))
         except (OSError, ValueError, ImportError, KeyError) as error:
             raise SceneError(f"model: no {part} can be loaded from {source}: {_first_line(error)}") from None
-
-    def _length(self, max_length: int | None, target: bool) -> int:
-        positions = self.positions
-        if max_length is None:
-            return min(n for n in (LONGEST, positions, self.tokenizer.model_max_length) if n)
-        if positions is not None and max_length > positions:
-            setting = "target_max_length" if target else "source_max_length"
-            raise SceneError(f"{setting} = {max_length} is more than {self._source} takes: at most {positions} tokens")
-        return max_length
 
 
 def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:

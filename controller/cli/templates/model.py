@@ -32,7 +32,7 @@ class MyModel(Model):
         return "single_label_classification"
 
     def build(self, pretrained: Pretrained, labels: Labels | None) -> torch.nn.Module:
-        given = {} if labels is None else {"num_labels": max(labels.size, 2)}
+        given: dict[str, Any] = {} if labels is None else {"num_labels": max(labels.size, 2)}
         module: Any = pretrained.load("AutoModelForSequenceClassification", **given)
         self._classes = int(module.config.num_labels)
         self._accepts = frozenset(inspect.signature(module.forward).parameters) - {"labels"}
