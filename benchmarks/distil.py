@@ -1,10 +1,11 @@
 """Distillation from end to end: a teacher, its result files, a student of two layers; accuracy kept and speed gained.
 
-    python benchmarks/distil.py [--data FOLDER] [--rounds 3] [--name value …]     # other settings go to the student
+    python benchmarks/distil.py [--data FOLDER] [--rounds 3] [--again] [--name value …]   # others: the student's
 
 The teacher is scene `sentiment`, the student scene `distil`, which starts with the teacher's first layers and learns
 what it says of the training texts of `sentiment` and `tweets`; by default on sample/. Both predict the texts of
-`sentiment` by turns, and each ratio of speeds is taken within a round. Run folders lie in benchmarks/.work/distil/.
+`sentiment` by turns, and each ratio of speeds is taken within a round. Run folders lie in benchmarks/.work/distil/;
+with `--again` the teacher that is there, and what it said, are taken again.
 """
 
 from __future__ import annotations
@@ -25,12 +26,10 @@ KEPT, FASTER = 0.97, 2.0
 RANKS = ("--num_ranks", "2", "--tracking", "false")
 
 
-def train(scene: str, folder: Path, *settings: str) -> float:
-    """Runs a scene; its accuracy on the evaluation file."""
+def train(scene: str, folder: Path, *settings: str) -> None:
+    """Runs a scene."""
     command = ["deepgen", "run", str(ROOT / "scenes" / f"{scene}.yaml"), *RANKS, "--overwrite_output_dir", "true"]
     run([*command, "--output_dir", str(folder), "--do_predict", "false", *settings])
-    accuracy: float = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["eval_acc"]
-    return accuracy
 
 
 def predict(model: Path, texts: Path, header: str, result: Path, *settings: str) -> dict[str, float]:
@@ -43,18 +42,25 @@ def predict(model: Path, texts: Path, header: str, result: Path, *settings: str)
     return from_events(done, folder)
 
 
-def compare(data: Path, rounds: int, more: Sequence[str]) -> str:
+def accuracy(folder: Path) -> float:
+    """That of a run on the evaluation file."""
+    found: float = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["eval_acc"]
+    return found
+
+
+def compare(data: Path, rounds: int, again: bool, more: Sequence[str]) -> str:
     """The table."""
     sentences, tweets = data / "sentiment", data / "tweets"
     teacher, student, said = PLACE / "teacher", PLACE / "student", PLACE / "said"
     said.mkdir(parents=True, exist_ok=True)
     held = ("--eval_dir", str(sentences / "eval.tsv"))
-    right = {"teacher": train("sentiment", teacher, "--train_dir", str(sentences / "train.tsv"), *held)}
-    written = ("--output_type", "score", "--score_precision", "4")
-    predict(teacher / "model", sentences / "train.tsv", "text,label", said / "sentiment.tsv", *written)
-    predict(teacher / "model", tweets / "train.tsv", "text,score", said / "tweets.tsv", *written)
-    begin = ("--model", str(teacher / "model"))
-    right["student"] = train("distil", student, *begin, "--train_dir", str(said), *held, *more)
+    if not again:
+        train("sentiment", teacher, "--train_dir", str(sentences / "train.tsv"), *held)
+        written = ("--output_type", "score", "--score_precision", "4")
+        predict(teacher / "model", sentences / "train.tsv", "text,label", said / "sentiment.tsv", *written)
+        predict(teacher / "model", tweets / "train.tsv", "text,score", said / "tweets.tsv", *written)
+    train("distil", student, "--model", str(teacher / "model"), "--train_dir", str(said), *held, *more)
+    right = {"teacher": accuracy(teacher), "student": accuracy(student)}
     speeds = [
         {
             name: predict(folder / "model", sentences / "train.tsv", "text,label", PLACE / "rest.txt")
@@ -86,8 +92,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT / "sample")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--again", action="store_true")
     given, more = parser.parse_known_args()
-    print(compare(given.data.resolve(), given.rounds, more))
+    print(compare(given.data.resolve(), given.rounds, given.again, more))
 
 
 if __name__ == "__main__":
