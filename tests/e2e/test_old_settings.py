@@ -55,3 +55,24 @@ def test_special_tokens_the_least_loss_and_the_model_before(place: Path, deepgen
     assert (place / "two.txt").read_text() == (place / "one.txt").read_text()
 
     assert {path.name for path in (place / "kept").iterdir()} == {"features", "tokenizers"}
+
+
+OLD = """--task seq2label --model scratch:encoder.yaml --train_dir train.tsv --eval_dir eval.tsv \\
+--train_header text,label --train_model_header cls_tokenize:text:input,convert2int:label:labels
+--predict_model_header text,cls_tokenize:text:input --result_header text --output_type score --result_file out.txt
+--eval_metrics auc,acc --max_length 20 --logging_steps 2 --save_steps 2 --eval_steps 2 --max_steps 3
+--tok_max_length 32 --remove_unused_columns False
+bo
+"""
+
+
+def test_an_argument_file_trains_and_then_predicts(place: Path, deepgen: Deepgen) -> None:
+    (place / "imdb").write_text(OLD)
+    deepgen("run", "imdb", "--do_train", "--num_ranks", "2", "--tracking", "false")
+    folder = place / "runs" / "imdb"
+    assert {path.name for path in (folder / "checkpoints").iterdir()} <= {"step-2", "step-3"}
+    assert not (folder / "out.txt").exists()
+    local = ("--model", "local", "--previous_dir", str(folder), "--output_dir", "answers", "--tracking", "false")
+    deepgen("run", "imdb", "--do_predict", *local)
+    texts = [line.split("\t")[0] for line in (place / "answers" / "out.txt").read_text().splitlines()]
+    assert texts == [line.split("\t")[0] for line in (place / "eval.tsv").read_text().splitlines()]
