@@ -57,7 +57,7 @@ def parcel(reference: str, tokens: Sequence[str]) -> Parcel:
         raise SceneError(f"scene '{reference}': no such file here; give a name (`deepgen scenes --server`) or a file")
     if path is None:
         return Parcel(reference, "", *_overrides(given))
-    text, inside = _absolute(path)
+    text, inside = _absolute(path, given)
     overrides, ranks = _overrides(given)
     if not inside.get("name") and "name" not in overrides:
         overrides["name"] = path.stem
@@ -86,10 +86,14 @@ def _overrides(given: Sequence[Given]) -> tuple[dict[str, str], int]:
     return overrides, ranks
 
 
-def _absolute(path: Path) -> tuple[str, dict[str, object]]:
-    """The text of a scene file with its paths made absolute, and the settings in it; each keeps its line."""
+def _absolute(path: Path, typed: Sequence[Given]) -> tuple[str, dict[str, object]]:
+    """The text of a scene file with its paths made absolute, and the settings in it; each keeps its line.
+
+    An argument file becomes YAML, with what it means beside the settings of the command line.
+    """
     _, given, _ = read_scene_file(str(path))
-    given = as_meant(given, []) if is_argument_file(path) else given
+    if is_argument_file(path):
+        given = [item for item in as_meant([*given, *typed], []) if item not in typed]
     settings: dict[str, object] = {item.name: item.raw for item in given}
     changed: dict[str, object] = {
         item.name: value for item in given if (value := _resolved(item)) is not None and value != item.raw

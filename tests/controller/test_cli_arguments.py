@@ -95,6 +95,19 @@ def test_an_argument_file_is_sent_as_yaml(tmp_path: Path) -> None:
     }
 
 
+def test_an_argument_file_is_sent_as_it_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("--task x --eval_dir e.tsv\n")
+    sent = parcel(str(tmp_path / "old"), ["--do_predict", "--seed", "3"])
+    assert yaml.safe_load(sent.text) == {
+        "task": "x",
+        "eval_dir": f"{tmp_path.resolve()}/e.tsv",
+        "do_train": "false",
+        "do_eval": "false",
+        "predict_dir": f"{tmp_path.resolve()}/e.tsv",
+    }
+    assert sent.overrides == {"do_predict": "true", "seed": "3", "name": "old"}
+
+
 def test_a_name_goes_as_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sent = parcel("sentiment", ["--num_ranks", "4"])

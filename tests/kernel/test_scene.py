@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from deepgen.kernel.errors import PluginError, SceneError
-from deepgen.kernel.record import resolved_text, write_resolved
+from deepgen.kernel.record import resolved_text, short_text, write_resolved
 from deepgen.kernel.rows import RowSettings
 from deepgen.kernel.run import RunSettings, splits
 from deepgen.kernel.settings import KERNEL, load
+from deepgen.kernel.sources import SCENES
 
 SCENE = """\
 # A scene for the tests.
@@ -129,6 +130,18 @@ def test_the_resolved_scene_is_a_scene_again() -> None:
             assert again.values[name].value == value.value, name
             assert again.values[name].is_set == value.is_set, name
     assert resolved_text(again).splitlines()[1] == "name: mine"
+
+
+@pytest.mark.parametrize("scene", sorted(SCENES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_short_form_is_the_same_scene_elsewhere(scene: Path) -> None:
+    before = load(str(scene), ["--seed", "7", "--special_tokens", "<a b>,#1: x", "--plugin", ""])
+    Path("below").mkdir()
+    short = Path("below") / scene.name
+    short.write_text(short_text(before, short.parent.resolve()))
+    after = load(str(short), [])
+    assert {name: value.value for name, value in after.values.items()} == {
+        name: value.value for name, value in before.values.items()
+    }
 
 
 def test_a_model_folder_predicts() -> None:
