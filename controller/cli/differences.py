@@ -97,6 +97,11 @@ def _has_folder(seen: Seen) -> bool:
     return any(path and Path(path).is_dir() for path in given)
 
 
+def _returns_several(seen: Seen) -> bool:
+    value = seen.scene.values.get("num_return_sequences")
+    return value is not None and (value.value or 1) > 1
+
+
 def _has_quotes(seen: Seen) -> bool:
     texts = [plain(value.value) for value in seen.scene.values.values() if value.origin.file]
     return any(text[:1] in ("'", '"') or text[-1:] in ("'", '"') for text in texts)
@@ -163,6 +168,10 @@ DIFFERENCES: tuple[tuple[Callable[[Seen], bool], str], ...] = (
         "rouge is Google's rouge_score; the original's formula is rouge_legacy, without its cut at 665 bytes",
     ),
     (
+        lambda seen: seen.scores("bleu", "rouge") and _returns_several(seen) and not seen.is_set("best_of_candidates"),
+        "of several returned texts the first is scored, where the original took the best, as best_of_candidates does",
+    ),
+    (
         lambda seen: seen.has("predict") and seen.found.outputter == "score" and seen.answers("regression"),
         "score writes the number itself, where the original wrote 1.0 (the softmax of one)",
     ),
@@ -184,11 +193,15 @@ DIFFERENCES: tuple[tuple[Callable[[Seen], bool], str], ...] = (
     ),
     (
         lambda seen: seen.uses("twinbert_tokenize"),
-        "the document is cut at target_max_length, as it was by max_length; bad rows have no empty pair in their place",
+        "the document is cut at target_max_length, which max_length sets as before",
     ),
     (
         lambda seen: seen.scene.settings.task == "twinbert" and not seen.is_set("temperature"),
         "temperature is not set: 0.05; in the original 1.0",
+    ),
+    (
+        lambda seen: seen.scene.settings.task == "twinbert" and not seen.is_set("embedding_size"),
+        "vectors have the size of the encoder unless embedding_size is set, where the original made them smaller",
     ),
     (
         lambda seen: seen.scene.settings.task == "guided_seq2seq",

@@ -50,6 +50,7 @@ SAYS: dict[str, tuple[str, ...]] = {
         "eval_loss is the loss of the true text",
         "bleu_sentence",
         "rouge_legacy",
+        "of several returned texts the first is scored",
         "the checkpoint has it, where the original set min_length 5, early_stopping True, repetition_penalty 1.0",
         "per_device_eval_batch_size is not set: 32; in the original 8",
     ),
@@ -66,7 +67,11 @@ SAYS: dict[str, tuple[str, ...]] = {
         "save_strategy is not set: epoch; in the original steps",
         "num_labels is not set: as many as the labels",
     ),
-    "twins": ("the document is cut at target_max_length", "a row that cannot be read ends the run"),
+    "twins": (
+        "unless embedding_size is set",
+        "the document is cut at target_max_length",
+        "a row that cannot be read ends the run",
+    ),
 }
 SILENT: dict[str, tuple[str, ...]] = {
     "bart_generation": (
