@@ -28,7 +28,7 @@ DEFAULTS: dict[str, tuple[str, str]] = {
     "output_type": ("score", "predict"),
     "source_max_length": ("1024", "always"),
     "target_max_length": ("256", "always"),
-    "num_labels": ("1, which is a regression", "always"),
+    "num_labels": ("1, which is a regression", "classes"),
 }
 """Setting → what it was where nobody set it, and when that matters."""
 HERE = {
@@ -75,7 +75,9 @@ class Seen:
         return self.found.problem in problems
 
     def scores(self, *metrics: str) -> bool:
-        return bool({name.partition(":")[0] for name in self.scene.settings.eval_metrics} & set(metrics))
+        return self.has("eval") and bool(
+            {name.partition(":")[0] for name in self.scene.settings.eval_metrics} & set(metrics)
+        )
 
     def matters(self, when: str) -> bool:
         """Whether the default of a setting shows in this scene."""
@@ -87,6 +89,8 @@ class Seen:
                 return self.has("train", "eval")
             case "evaluated in steps":
                 return self.has("train", "eval") and values["eval_strategy"].value == "steps"
+            case "classes":
+                return self.has("train") and not self.answers("text", "embedding")
             case "always":
                 return True
         return self.has(when)

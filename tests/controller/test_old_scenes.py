@@ -183,6 +183,14 @@ def test_only_what_is_asked_for_is_done(capsys: pytest.CaptureFixture[str]) -> N
     assert own.values["do_eval"].value is True
 
 
+def test_metrics_are_told_of_where_something_is_scored(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "config/SceneConfigs/bart_generation", "--do_predict"]) == 0
+    said = capsys.readouterr().out.partition("what differs from the original:")[2]
+    assert "one file in the order of the input" in said
+    assert "bleu" not in said
+    assert "num_labels" not in said
+
+
 def test_a_model_whose_name_begins_with_local() -> None:
     scene = load("config/SceneConfigs/twins", [])
     assert scene.values["model"].value == "local"
