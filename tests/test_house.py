@@ -32,7 +32,7 @@ SOURCES = sorted(
     path
     for folder in ("kernel", "plugins", "controller")
     for path in (ROOT / folder).rglob("*.py")
-    if "__pycache__" not in path.parts
+    if "__pycache__" not in path.parts and not path.name.startswith("test_")  # templates of tests
 )
 PLUGINS = [path for path in SOURCES if path.is_relative_to(ROOT / "plugins") and path.stem != "__init__"]
 NAMES = [(path.parent.name.removesuffix("s"), path.stem) for path in PLUGINS]

@@ -40,6 +40,7 @@ _deepgen() {
         case ${COMP_WORDS[1]} in
             @JOBS@) words=$(deepgen completion jobs "${COMP_WORDS[1]}" 2>/dev/null) ;;
             @SCENES@) ((COMP_CWORD == 2)) && words=$(deepgen completion scenes 2>/dev/null) ;;
+            new) ((COMP_CWORD == 2)) && words='@KINDS@' ;;
             completion) words='@SHELLS@' ;;
         esac
     fi
@@ -66,6 +67,7 @@ _deepgen() {
         case ${words[2]} in
             @JOBS@) found=(${(f)"$(deepgen completion jobs ${words[2]} 2>/dev/null)"}) ;;
             @SCENES@) ((CURRENT == 3)) && found=(${(f)"$(deepgen completion scenes 2>/dev/null)"}) ;;
+            new) ((CURRENT == 3)) && found=(@KINDS@) ;;
             completion) found=(@SHELLS@) ;;
         esac
     fi
@@ -147,6 +149,7 @@ def _zsh() -> str:
 
 def _filled(script: str, options: str) -> str:
     from . import COMMANDS
+    from .new import KINDS
 
     described = " ".join(f"'{name}:{_quoted(text)}'" for name, text in COMMANDS.items())
     for mark, text in (
@@ -156,6 +159,7 @@ def _filled(script: str, options: str) -> str:
         ("@JOBS@", "|".join(STATES)),
         ("@SCENES@", "|".join(TAKE_SCENES)),
         ("@SHELLS@", " ".join(SHELLS)),
+        ("@KINDS@", " ".join(KINDS)),
     ):
         script = script.replace(mark, text)
     return script
@@ -163,6 +167,7 @@ def _filled(script: str, options: str) -> str:
 
 def _fish() -> str:
     from . import COMMANDS
+    from .new import KINDS
 
     begin = "complete -c deepgen -n '__fish_seen_subcommand_from"
     lines = ["# deepgen: `deepgen completion fish | source`"]
@@ -172,8 +177,8 @@ def _fish() -> str:
         lines.append(f"{begin} {name}' -f -a '(deepgen completion jobs {name})'")
     for name in TAKE_SCENES:
         lines.append(f"{begin} {name}' -a '(deepgen completion scenes)'")
-    for shell in SHELLS:
-        lines.append(f"{begin} completion' -f -a {shell}")
+    for command, words in (("completion", SHELLS), ("new", KINDS)):
+        lines += [f"{begin} {command}' -f -a {word}" for word in words]
     for name, options in _options().items():
         for option in options:
             lines.append(f"{begin} {name}' -l {option.removeprefix('--')}")
