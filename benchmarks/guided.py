@@ -1,9 +1,10 @@
 """Latent guidance against beam search on words with several pronunciations: how M answers differ, and the best of them.
 
-    python benchmarks/guided.py [--data FOLDER] [--ranks N] [--only guided|beam|none] [--name value …]   # of both
+    python benchmarks/guided.py [--data FOLDER] [--ranks N] [--only WAY] [--name value …]   # settings of all
 
-Scene pronounce_guided and a plain encoder-decoder learn the same rows with the same model, steps and settings. Then
-each word of eval.tsv gets M answers: of the M likeliest latents, one by greedy search each, or the M best of 4 beams.
+Scene pronounce_guided and a plain encoder-decoder learn the same rows with the same model, steps and settings; a second
+plain one as long as guidance takes. Each word of eval.tsv gets M answers: of the M likeliest latents, one by greedy
+search each, or the M best of 4 beams.
 Run folders lie in benchmarks/.work/guided/.
 """
 
@@ -17,12 +18,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from measure import HERE, WORK, environment
+import yaml
+from measure import HERE, environment
+from measure import WORK as ALL
 
 ROOT = HERE.parent
+WORK = ALL / "guided"
 SCENE = ROOT / "scenes" / "pronounce_guided.yaml"
 GUIDED_ONLY = ("latent_class", "selected_class", "guided_mode", "em", "cls_loss_weight", "kl_loss_weight")
 ANSWERS = (2, 4)
+WAYS = {"guided": "latents", "beam": "beam search", "longer": "beam search, trained as long"}
+"""Run folder and name in the table; `longer` gets as many more epochs as make its training cost what guidance costs."""
+BY_LATENT = ["--selected_class"]
+BY_BEAM = ["--num_beams", "4", "--num_return_sequences"]
 COLUMNS = {
     "distinct-1": "eval_distinct_1",
     "distinct-2": "eval_distinct_2",
@@ -52,43 +60,46 @@ def run(scene: Path, folder: Path, ranks: int, settings: Sequence[str]) -> float
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def took(name: str) -> float:
+    """The CPU seconds of a training that has run."""
+    return float((WORK / f"{name}.txt").read_text(encoding="utf-8"))
+
+
+def epochs() -> float:
+    """Those of the scene."""
+    return float(yaml.safe_load(SCENE.read_text(encoding="utf-8"))["num_train_epochs"])
+
+
 def main() -> None:
-    """Trains both, lets both answer, and prints a table."""
+    """Trains all, lets all answer, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT / "sample" / "pronounce_ways")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument(
-        "--only", choices=("guided", "beam", "none"), help="run this one; print both as far as they ran"
-    )
+    parser.add_argument("--only", choices=(*WAYS, "none"), help="run this one; print all as far as they ran")
     given, more = parser.parse_known_args()
-    work = WORK / "guided"
-    work.mkdir(parents=True, exist_ok=True)
+    WORK.mkdir(parents=True, exist_ok=True)
     files = [f"--train_dir={given.data / 'train.tsv'}", f"--eval_dir={given.data / 'eval.tsv'}"]
-    ways = {
-        "guided": (SCENE, lambda answers: ["--selected_class", str(answers)]),
-        "beam": (
-            plain_scene(work),
-            lambda answers: ["--num_beams", "4", "--num_return_sequences", str(answers)],
-        ),
-    }
+    plain = plain_scene(WORK)
     lines = ["| answers | M | " + " | ".join(COLUMNS) + " | training, CPU s |", "|---" * (len(COLUMNS) + 3) + "|"]
-    for name, (scene, answering) in ways.items():
-        folder, runs = work / name, given.only in (None, name)
-        note = folder.with_suffix(".json")
+    for name, title in WAYS.items():
+        folder, runs = WORK / name, given.only in (None, name)
+        scene = SCENE if name == "guided" else plain
         if runs:
-            seconds = run(scene, folder, given.ranks, [*files, "--do_eval", "false", "--eval_strategy", "no", *more])
-            note.write_text(json.dumps({"seconds": seconds}), encoding="utf-8")
+            longer = (
+                ["--num_train_epochs", f"{epochs() * took('guided') / took('beam'):.1f}"] if name == "longer" else []
+            )
+            settings = [*files, "--do_eval", "false", "--eval_strategy", "no", *longer, *more]
+            folder.with_suffix(".txt").write_text(str(run(scene, folder, given.ranks, settings)), encoding="utf-8")
         for answers in ANSWERS:
-            there = folder.with_name(f"{folder.name}-{answers}")
+            there = folder.with_name(f"{name}-{answers}")
             if runs:
-                only = ["--model", str(folder / "model"), "--do_train", "false", *answering(answers)]
-                run(scene, there, 1, [*files, *only, *more])
-            if not (there / "metrics.json").is_file():
-                continue
-            scores = json.loads((there / "metrics.json").read_text(encoding="utf-8"))
-            cells = [f"{scores[key]:.4g}" for key in COLUMNS.values()]
-            seconds = json.loads(note.read_text(encoding="utf-8"))["seconds"]
-            lines.append(f"| {name} | {answers} | {' | '.join(cells)} | {seconds:.0f} |")
+                by = BY_LATENT if name == "guided" else BY_BEAM
+                settings = ["--model", str(folder / "model"), "--do_train", "false", *by, str(answers)]
+                run(scene, there, 1, [*files, *settings, *more])
+            if (there / "metrics.json").is_file():
+                scores = json.loads((there / "metrics.json").read_text(encoding="utf-8"))
+                cells = [f"{scores[key]:.4g}" for key in COLUMNS.values()]
+                lines.append(f"| {title} | {answers} | {' | '.join(cells)} | {took(name):.0f} |")
     print("\n".join(lines))
 
 
