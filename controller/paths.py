@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..kernel.sources import Given
     from .admission import Roots
 
-OWN = ("output_dir", "overwrite_output_dir", "cache_dir", "mlflow_tracking_uri", "num_ranks")
+OWN = ("output_dir", "overwrite_output_dir", "cache_dir", "logging_dir", "mlflow_tracking_uri", "num_ranks")
 """Settings that the server gives every job itself."""
 MOST_FILES = 10_000
 """Files of a folder or a glob that are looked at for links that lead outside."""

@@ -21,6 +21,7 @@ from .results import USUAL, ResultSettings
 from .rows import Reject, RowSettings, refuse
 from .run import RunSettings, splits
 from .scene import SPLITS, Scene, Split
+from .tracking import TrackingSettings
 
 if TYPE_CHECKING:
     from .processing import Processing
@@ -68,6 +69,9 @@ def _examine(scene: Scene) -> Findings:
     output_dir = scene.read(RunSettings).output_dir
     if output_dir is not None and Path(output_dir).is_file():
         raise SceneError(f"output_dir = '{output_dir}' is a file; give a folder")
+    logging_dir = scene.read(TrackingSettings).logging_dir
+    if logging_dir is not None and Path(logging_dir).is_file():
+        raise SceneError(f"logging_dir = '{logging_dir}' is a file; give a folder")
     model = scene.read(PretrainedSettings)
     Pretrained(model)
     if model.previous_dir is not None and model.model not in (None, "local"):

@@ -21,7 +21,6 @@ WITHOUT_EFFECT = {
     "fp16_opt_level": "the engine is DeepSpeed",
     "local_rank": "the launcher tells each rank its own",
     "log_level": "there is a note for what a person should know, and log/ for the rest",
-    "logging_dir": "the logs of the ranks are in log/ of the run folder, and the curves in MLflow",
     "logging_first_step": "logging_steps says when",
     "logging_strategy": "logging_steps says when",
     "outputter_num_workers": "one writer is fast enough and keeps the order",

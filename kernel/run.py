@@ -81,6 +81,7 @@ def run(scene: Scene, terminal: Terminal) -> None:
     from .phases import Phases
     from .progress import Progress
     from .record import SCENE_FILE, write_resolved
+    from .tensorboard import Curves
 
     begin = time.monotonic()
     stop = Stop()
@@ -94,7 +95,10 @@ def run(scene: Scene, terminal: Terminal) -> None:
     progress = Progress(terminal.stream)
     events.subscribe(progress)
     write_resolved(scene, folder.path / SCENE_FILE)
-    tracker = tracking.start(folder.path, scene.read(tracking.TrackingSettings))
+    record = scene.read(tracking.TrackingSettings)
+    if record.logging_dir is not None:
+        events.subscribe(Curves(record.logging_dir))
+    tracker = tracking.start(folder.path, record)
     state: Literal["succeeded", "failed", "interrupted"] = "succeeded"
     message = ""
     try:

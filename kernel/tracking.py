@@ -66,6 +66,9 @@ class TrackingSettings:
     """The name of the MLflow run; by default MLFLOW_RUN_NAME of the environment, or the name of the run folder."""
     log_model: bool = True
     """Put the model folder of a run that ended well into MLflow too."""
+    logging_dir: str | None = None
+    """Also write the curves as TensorBoard's event files, into this folder; a relative path starts at the working
+    folder."""
 
 
 class Tracker:

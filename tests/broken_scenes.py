@@ -119,6 +119,7 @@ BROKEN = [
     _c("text for a whole number", "scene.yaml:9: seed", "is not a whole number", seed="1.5"),
     _c("text for a truth", "scene.yaml:9: keep_rank_files", "true or false", keep_rank_files="perhaps"),
     _c("nan", "scene.yaml:9: learning_rate", "is not a number", learning_rate="nan"),
+    _c("a file for the curves", "scene.yaml:9: logging_dir", "give a folder", logging_dir="train.tsv"),
     _c("no value", "scene.yaml:9: learning_rate", "has no value", learning_rate=""),
     _cli("no value on the command line", "--learning_rate", "has no value; it takes a number", "--learning_rate"),
     _c("a null character", "scene.yaml:3: train_dir", "null character", train_dir='"a\\0"'),

@@ -110,6 +110,7 @@ def test_nothing_heavy_is_imported(data: Path) -> None:
         ("output_dir", "/tmp/x"),
         ("overwrite_output_dir", "true"),
         ("cache_dir", "/tmp/x"),
+        ("logging_dir", "/tmp/x"),
         ("mlflow_tracking_uri", "http://user:secret@host"),
         ("num_ranks", "2"),
     ],

@@ -29,6 +29,7 @@ max_new_tokens: 6
 bf16: false
 tracking: false
 cache_dir: kept
+logging_dir: curves
 """
 
 
@@ -54,6 +55,7 @@ def test_special_tokens_the_least_loss_and_the_model_before(place: Path, deepgen
     deepgen("run", "greetings.yaml", *local, *predict, "--result_file", str(place / "two.txt"))
     assert (place / "two.txt").read_text() == (place / "one.txt").read_text()
 
+    assert [path.name.startswith("events.out.tfevents.") for path in (place / "curves").iterdir()] == [True]
     assert {path.name for path in (place / "kept").iterdir()} == {"features", "tokenizers"}
 
 
