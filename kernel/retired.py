@@ -37,7 +37,7 @@ REPLACED = {
     "dataloader_drop_last": "every row is learned",
     "default_task": "a model has one task; several labels a row are one list",
     "diversity_penalty": "Transformers has no diverse beam search any more; do_sample draws different texts",
-    "format_level": "a tag belongs to a word here, as with term",
+    "format_level": "formatter works on words, as format_level term did",
     "fp16_full_eval": "evaluation runs in the dtype that bf16 and fp16 choose",
     "from_tf": "Transformers reads no TensorFlow weights any more; convert them once with Transformers 4: "
     "from_pretrained(FOLDER, from_tf=True).save_pretrained(NEW), and give NEW as model",
