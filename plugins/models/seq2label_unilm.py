@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 RELATIVE = {"rel_pos_type": 0, "rel_pos_bins": 32, "max_rel_pos": 128}
 """Settings of relative positions, as options and in config.json; the numbers are those of UniLM v2 and T5."""
-TABLE = "bert.rel_pos_bias.weight"
-"""[heads, buckets]: the learned biases, by the name that UniLM's checkpoints have for them."""
 
 
 @dataclass
@@ -63,14 +61,13 @@ class UnilmEncoder(Model):
         config = pretrained.config
         if config.model_type != "bert":
             raise SceneError(f"{self.name} needs the weights of a BERT, and '{config.model_type}' is none")
-        known = {
-            name: value
-            for name, value in vars(config).items()
-            if name in ("rel_pos_type", "rel_pos_bins", "max_rel_pos")
-        }
-        asked = {name: vars(self)[name] for name in ("rel_pos_type", "rel_pos_bins", "max_rel_pos")}
-        asked = {name: value for name, value in asked.items() if value is not None}
+        known = {name: vars(config)[name] for name in RELATIVE if name in vars(config)}
+        asked = {name: value for name in RELATIVE if (value := vars(self)[name]) is not None}
         positions = {**RELATIVE, **known, **asked}
+        changed = [name for name, value in asked.items() if value != known.get(name)]
+        if positions["rel_pos_type"] and known.get("rel_pos_type") and changed:
+            there = ", ".join(f"{name} = {value}" for name, value in known.items())
+            raise SceneError(f"{' and '.join(changed)}: the checkpoint has learned its biases with {there}")
         bins, furthest = positions["rel_pos_bins"], positions["max_rel_pos"]
         if positions["rel_pos_type"] == 2 and (bins % 2 or bins // 4 >= furthest):
             raise SceneError(
@@ -81,9 +78,6 @@ class UnilmEncoder(Model):
             raise SceneError(
                 f"attn_implementation = '{module.config._attn_implementation}' cannot do this; use sdpa or eager"
             )
-        if positions["rel_pos_type"] and known.get("rel_pos_type") and pretrained.is_new(TABLE):
-            changed = " and ".join(name for name in asked if asked[name] != known.get(name))
-            raise SceneError(f"{changed}: the checkpoint has learned others: {known}; leave them out")
         if self.fast_qkv:
             fuse(module.bert)
         return module
@@ -231,6 +225,7 @@ def encoder_architecture() -> type[Any]:
     class UnilmModel(BertModel):  # type: ignore[misc]
         def __init__(self, config: Any, add_pooling_layer: bool = True) -> None:
             super().__init__(config, add_pooling_layer)
+            # named and laid out as in UniLM's checkpoints
             size = (0, 2 * config.max_rel_pos + 1, config.rel_pos_bins)[config.rel_pos_type]
             self.rel_pos_bias = Biases(size, config.num_attention_heads) if size else None
 

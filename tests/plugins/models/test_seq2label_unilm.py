@@ -174,8 +174,10 @@ def test_checkpoints_that_do_not_fit(folders: dict[str, Path], tmp_path: Path) -
         build(folders["Bert"], rel_pos_type=2, max_rel_pos=8)
     model, module, pretrained = build(folders["Bert"], rel_pos_type=2)
     save(model, module, pretrained, tmp_path)
-    with pytest.raises(SceneError, match="rel_pos_bins: the checkpoint has learned others"):
-        build(tmp_path, rel_pos_bins=64)
+    with pytest.raises(SceneError, match="rel_pos_type: the checkpoint has learned its biases with rel_pos_type = 2"):
+        build(tmp_path, rel_pos_type=1)
+    with pytest.raises(SceneError, match="rel_pos_bins and max_rel_pos: the checkpoint"):
+        build(tmp_path, rel_pos_type=2, rel_pos_bins=64, max_rel_pos=100)
     _, module, _ = build(tmp_path, rel_pos_type=0)
     assert module.bert.rel_pos_bias is None
     (tmp_path / "rows.tsv").write_text("a text\t1\n")
