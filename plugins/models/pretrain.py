@@ -55,17 +55,7 @@ class Pretrain(Model):
         hidden = batch["masked"] != -100
         logits, wanted = self._logits(module, batch)[hidden].float(), batch["masked"][hidden]
         losses = F.cross_entropy(logits, wanted, reduction="none")
-        row = hidden.nonzero()[:, 0]
-
-        def by_row(values: torch.Tensor) -> torch.Tensor:
-            return values.new_zeros(len(hidden)).index_add_(0, row, values)
-
-        right = (logits.argmax(-1) == wanted).float()
-        outputs = {
-            "masked_loss": by_row(losses.detach()),
-            "masked_right": by_row(right),
-            "masked_tokens": hidden.sum(1),
-        }
+        outputs = {} if module.training else _by_row(hidden, losses, logits.argmax(-1) == wanted)
         return Loss(losses.sum(), len(wanted), outputs)
 
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
@@ -78,3 +68,13 @@ class Pretrain(Model):
         """[rows, tokens, vocabulary]."""
         logits: torch.Tensor = module(**{name: batch[name] for name in batch if name in self._accepts}).logits
         return logits
+
+
+def _by_row(hidden: torch.Tensor, losses: torch.Tensor, right: torch.Tensor) -> dict[str, torch.Tensor]:
+    """[rows] for the metrics: the sum of the losses, the tokens that were found, and those that were hidden."""
+    row, zeros = hidden.nonzero()[:, 0], losses.new_zeros(len(hidden))
+    return {
+        "masked_loss": zeros.index_add(0, row, losses.detach()),
+        "masked_right": zeros.index_add(0, row, right.float()),
+        "masked_tokens": hidden.sum(1),
+    }
