@@ -35,7 +35,7 @@ def as_meant(given: Sequence[Given], notes: list[str]) -> list[Given]:
     more: list[Given] = []
     asked = [last[name] for name in ("do_train", "do_predict") if name in last]
     for name in ("do_train", "do_predict") if asked else ():
-        if name not in last:
+        if name not in last and not (name == "do_predict" and "predict_dir" in last):
             last[name] = replace(asked[0], name=name, raw="false")
             more.append(last[name])
     if asked and "do_eval" not in last and not _is_on(last["do_train"]):

@@ -181,6 +181,8 @@ def test_only_what_is_asked_for_is_done(capsys: pytest.CaptureFixture[str]) -> N
     own = load("config/SceneConfigs/graded", ["--predict_dir", "Data/many.txt", "--do_eval"])
     assert own.values["predict_dir"].value == str(Path("Data/many.txt").resolve())
     assert own.values["do_eval"].value is True
+    new = load("config/SceneConfigs/bart_generation", ["--do_train", "--predict_dir", "Data/pairs.txt"])
+    assert new.values["do_predict"].value == "auto"
 
 
 def test_metrics_are_told_of_where_something_is_scored(capsys: pytest.CaptureFixture[str]) -> None:
