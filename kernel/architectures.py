@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar
 
 from .errors import PluginError, did_you_mean
@@ -91,6 +92,10 @@ def register_model(
     place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
     def register(module: Registered) -> Registered:
+        if not isinstance(module, type | FunctionType):
+            raise PluginError(
+                f"{place}: register_model decorates a class, or a function that gives one, not {module!r}"
+            )
         _add(Architecture(task, _config_name(architecture), module, config, tokenizer, place))
         return module
 

@@ -14,8 +14,6 @@ from typing import Any
 
 HEAP_TYPE = 1 << 9
 """Of `type.__flags__`: the class was made by Python code (Py_TPFLAGS_HEAPTYPE)."""
-BASIC = {dict, list, tuple, set, FunctionType, staticmethod, classmethod, type}
-"""Types that hold things for others."""
 CHUNK = 64
 MOST = 20_000
 """Holders in a level; beyond that it is no registry."""
@@ -27,16 +25,17 @@ def above(thing: Any, levels: int) -> set[int]:
     found: set[int] = set()
     level = [thing]
     for _ in range(levels):
-        types = {type(one) for one in level if not isinstance(one, type)} | {
-            one for one in level if isinstance(one, type)
-        }
+        classes = {one for one in level if isinstance(one, type)}
         holders = {}
         for start in range(0, len(level), CHUNK):
             holders.update({id(holder): holder for holder in gc.get_referrers(*level[start : start + CHUNK])})
         level = [
             holder
             for key, holder in holders.items()
-            if key not in found and holder is not level and not _ends(holder) and type(holder) not in types - BASIC
+            if key not in found
+            and holder is not level
+            and not _ends(holder)
+            and type(holder) not in classes  # its instances
         ]
         found |= {id(holder) for holder in level}
         if not level or len(level) > MOST:
@@ -104,7 +103,8 @@ def unreached(old: Any) -> list[str]:
         elif isinstance(holder, MethodType):
             found[f"a bound method {holder.__qualname__}"] += 1
         elif type(holder) is dict and holder.get("__replaced__") is not old and not _is_namespace(holder):
-            found["a dict or a class that no module holds"] += 1
+            key = any(key is old for key in holder)
+            found["a key of a dict" if key else "a dict or a class that no module holds"] += 1
         elif isinstance(holder, list | set | frozenset):
             found[f"a {type(holder).__name__}"] += 1
     found.update(_closures(cells))

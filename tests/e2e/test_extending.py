@@ -90,8 +90,8 @@ def test_a_trainer(shown: Path, deepgen: Deepgen) -> None:
 def test_the_loss_of_the_trainer_is_that_of_the_paper(tmp_path: Path) -> None:
     (tmp_path / "r_drop.py").write_text(FILES["r_drop.py"])
     load_file(str(tmp_path / "r_drop.py"))
-    r_drop: Any = find("trainer", "r_drop").plugin
-    trainer = r_drop(r_drop_alpha=3.0)
+    plugin: Any = find("trainer", "r_drop").plugin
+    trainer = plugin(r_drop_alpha=3.0)
     model: Any = find("model", "seq2label").plugin()
     model._problem, model._size, model._accepts = "single_label_classification", 3, {"x"}
     answers = torch.randn(4, 3, requires_grad=True)  # of the two rows with one dropout, then with the other

@@ -202,6 +202,8 @@ def test_what_cannot_be_built_is_said_with_its_place(
 
 
 def test_twice_and_for_no_task(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"test_architectures\.py:\d+: register_model decorates a class.*not 'Mean'"):
+        register_model(TASK)("Mean")  # type: ignore[type-var]
     register_model(TASK, BertConfig)(Mean)
     register_model(TASK, BertConfig)(Mean)  # its module was imported again
     line = rf"{Path(__file__).name}:\d+"

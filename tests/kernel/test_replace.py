@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from deepgen.kernel.errors import PluginError
@@ -167,6 +167,7 @@ def test_what_is_not_reached_is_named(library: Any) -> None:
     old = library.Old
     instance, partial, closed = old(), functools.partial(old), (lambda cls: lambda: cls)(old)
     arguments, hidden, bound = functools.partial(print, old), {"a": old}, old.of
+    library.KEYS, library.SET = {old: 1}, {old}
     with replace(library.Old, subclass(old)) as done:
         told = "\n".join(done.missed)
     for word in (
@@ -177,6 +178,8 @@ def test_what_is_not_reached_is_named(library: Any) -> None:
         "the closure of",
         "as cls",
         "a bound method Old.of",
+        "a key of a dict",
+        "a set",
     ):
         assert word in told
     assert str(done).startswith("library_of_test.Old is replaced by ")
@@ -261,6 +264,7 @@ def test_refusals(library: Any, act: Callable[[], Replacement], message: str) ->
 
 
 OLD = "OLD"
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # each try looks through the whole process: no shrinking
 VALUES = st.recursive(
     st.one_of(st.just(OLD), st.integers(), st.none()),
     lambda inner: st.one_of(
@@ -285,7 +289,7 @@ def put(value: Any, old: Any) -> Any:
     )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(["p", "q", "r", "s"]), VALUES, min_size=1), st.booleans())
 def test_whatever_modules_hold_comes_back(library: Any, held: dict[str, Any], is_class: bool) -> None:
     """Of any nesting: where the old one was there is the new one, all else is the same, and undoing gives the old."""
