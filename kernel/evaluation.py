@@ -179,21 +179,32 @@ class Evaluator:
         answers: Mapping[str, Any],
         columns: Sequence[str] = (),
     ) -> Predictions:
-        scores, labels = answers.get("scores"), answers.get("labels", batch.get("labels"))
-        text = self.problem == "text"
-        reference = self.reference if text and labels is not None else None
-        return Predictions(
-            rows=features.row_numbers[indices],
-            problem=self.problem,
-            scores=_array(scores) if scores is not None else None,
-            texts=answers.get("texts"),
-            vectors={side: _array(vectors) for side, vectors in answers.get("vectors", {}).items()},
-            labels=labels.cpu().numpy() if labels is not None and not text else None,
-            references=features.columns([reference], indices)[reference] if reference is not None else None,
-            class_names=self.class_names,
-            columns=features.columns(columns, indices) if columns else {},
-            more={name: _array(value) for name, value in answers.items() if name not in NAMED},
-        )
+        labels = answers.get("labels", batch.get("labels"))
+        reference = self.reference if self.problem == "text" and labels is not None else None
+        made = predictions_of(features.row_numbers[indices], self.problem, answers, self.class_names)
+        if labels is not None and self.problem != "text":
+            made.labels = labels.cpu().numpy()
+        if reference is not None:
+            made.references = features.columns([reference], indices)[reference]
+        if columns:
+            made.columns = features.columns(columns, indices)
+        return made
+
+
+def predictions_of(
+    rows: np.ndarray, problem: Problem, answers: Mapping[str, Any], class_names: tuple[str, ...]
+) -> Predictions:
+    """A model's answers for some rows, for metrics and outputters, without what the input knows of the rows."""
+    scores = answers.get("scores")
+    return Predictions(
+        rows=rows,
+        problem=problem,
+        scores=_array(scores) if scores is not None else None,
+        texts=answers.get("texts"),
+        vectors={side: _array(vectors) for side, vectors in answers.get("vectors", {}).items()},
+        class_names=class_names,
+        more={name: _array(value) for name, value in answers.items() if name not in NAMED},
+    )
 
 
 NAMED = ("scores", "texts", "vectors", "labels")

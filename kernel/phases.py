@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import training
+from . import cpu_bf16, training
 from .batches import BatchSettings, Padding
 from .caches import CacheSettings
 from .checkpoints import Checkpoints
@@ -18,10 +18,11 @@ from .errors import Interrupted
 from .evaluation import Evaluation, Evaluator, Rows
 from .features import Features
 from .flow import Input
+from .formatting import Workers
 from .lora import Adapter, LoraSettings
 from .model_folder import save_model
 from .pretrained import Pretrained, PretrainedSettings
-from .results import USUAL, ResultFile, ResultSettings
+from .results import ResultFile, ResultSettings, outputter_name
 from .rows import source, texts
 from .run import RunSettings, Stop, splits
 from .scene import Scene, Split
@@ -99,24 +100,14 @@ class Phases:
     @cached_property
     def pretrained(self) -> Pretrained:
         """The model that the run starts from."""
-        # torch's fused attention is slow in bfloat16 on a CPU: its backward pass takes a third of a small model's step
         settings, cache = self.scene.read(PretrainedSettings), self.scene.read(CacheSettings)
-        attention = "eager" if self.cpu_bf16 else None
+        attention = cpu_bf16.attention(self.engine.device, self.engine.dtype)
         return Pretrained(settings, self._train_texts, attention, cache, self.scene.settings.task)
 
     @cached_property
     def padding(self) -> Padding:
         """What batches are padded with."""
-        padding = self.pretrained.padding
-        if not self.cpu_bf16:
-            return padding
-        # memory grows with every new width in oneDNN: with a fourth of the widths a rank took a third less
-        return replace(padding, multiple=4, longest=self.pretrained.positions)
-
-    @property
-    def cpu_bf16(self) -> bool:
-        """Computes in bfloat16 on a CPU, which torch does through oneDNN."""
-        return self.engine.device.type == "cpu" and str(self.engine.dtype) == "torch.bfloat16"
+        return cpu_bf16.padding(self.pretrained, self.engine.device, self.engine.dtype)
 
     @cached_property
     def problem(self) -> Problem:
@@ -259,11 +250,17 @@ class Phases:
 
     def _predict(self) -> None:
         settings = self.scene.read(ResultSettings)
-        name = self.scene.settings.output_type or USUAL.get(self.problem, "score")
-        outputter = self.scene.outputter(name)
-        path = settings.path(self.folder.path, outputter)
+        outputter = self.scene.outputter(outputter_name(self.scene.settings.output_type, self.problem))
+        workers = None
+        if settings.outputter_num_workers:
+            workers = Workers(outputter, self.scene.settings.plugin, settings.outputter_num_workers)
         result = ResultFile(
-            path, outputter, self.engine.rank, self.engine.ranks, keep_rank_files=settings.keep_rank_files
+            settings.path(self.folder.path, outputter),
+            outputter,
+            self.engine.rank,
+            self.engine.ranks,
+            keep_rank_files=settings.keep_rank_files,
+            workers=workers,
         )
         rows, batches = self._eval_batches("predict")
         self.evaluator.predict(rows, self._until_asked(batches), result, settings.result_header)

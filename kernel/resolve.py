@@ -56,7 +56,8 @@ def resolve(
         aliases = {alias for option in everything.values() for alias in option.aliases}
         rest = old_scene.leave_out(rest, {*everything, *aliases}, notes)
     for item in _take(_expand_max_length(rest, plugins, notes), plugins, values):
-        _refuse(item, everything)
+        if item.kind != "default":  # what a model folder recorded of a plugin that another now stands for
+            _refuse(item, everything)
     name = values["name"].value or (path.stem if path else "scene")
     return Scene(name, path, values, notes)
 

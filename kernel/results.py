@@ -9,10 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 from .contracts import Outputter, Predictions, Problem
-from .errors import PluginError, RunError, SceneError
+from .errors import RunError, SceneError
+from .formatting import Formatted, Workers, formatted
+from .options import Range
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +37,9 @@ class ResultSettings:
     """Name of the result file in output_dir, or an absolute path; by default predict and the outputter's own ending."""
     keep_rank_files: bool = False
     """Also leave what each rank predicted, as RESULT_FILE_0, RESULT_FILE_1 and so on, in row order."""
+    outputter_num_workers: Annotated[int, Range(0)] = 0
+    """Processes of each rank that format rows while the model works; 0 formats between two batches, which is faster
+    unless an outputter takes as long as the model does."""
 
     def path(self, output_dir: Path, outputter: Outputter, where: str = "result_file") -> Path:
         """Where the result file is.
@@ -57,21 +62,34 @@ class ResultSettings:
         return output_dir / name
 
 
+def outputter_name(given: str | None, problem: Problem) -> str:
+    """The outputter that writes the answers to a problem: the one that is given, or the usual one."""
+    return given or USUAL.get(problem, "score")
+
+
 class ResultFile:
     """One result file, written by all ranks: `open`, `write` any number of times, then `commit` or `abort`.
 
     As a context manager it opens, and aborts unless `commit` was reached. Nothing is seen under the final name before
-    `commit`; texts never gather in memory, only 16 bytes a row do.
+    `commit`; texts never gather in memory, only 16 bytes a row do. Rows are formatted here, or by `workers`.
     """
 
     def __init__(
-        self, path: Path, outputter: Outputter, rank: int, ranks: int, *, keep_rank_files: bool = False
+        self,
+        path: Path,
+        outputter: Outputter,
+        rank: int,
+        ranks: int,
+        *,
+        keep_rank_files: bool = False,
+        workers: Workers | None = None,
     ) -> None:
         self.path = path
         self.outputter = outputter
         self.rank = rank
         self.ranks = ranks
         self.keep_rank_files = keep_rank_files
+        self.workers = workers
         self._spool: IO[bytes] | None = None
         self._rows: list[np.ndarray] = []
         self._lengths: list[np.ndarray] = []
@@ -92,28 +110,25 @@ class ResultFile:
         self._rows, self._lengths = [], []
 
     def write(self, predictions: Predictions) -> None:
-        """Formats some rows and appends them to the spool.
+        """Formats some rows and appends them to the spool; with workers, some of an earlier call may come instead.
 
         Raises:
             PluginError: the outputter did not give whole lines, or bytes, for each row.
+            RunError: it failed, or a worker was ended.
         """
-        import numpy as np
-
-        assert self._spool is not None, "the result file is open"
         if not len(predictions.rows):
             return
-        blocks = self.outputter.format(predictions)
-        if len(blocks) != len(predictions.rows):
-            raise PluginError(
-                f"outputter '{self.outputter.name}' gave {len(blocks)} strings for {len(predictions.rows)} rows; "
-                "one a row is right"
-            )
-        encoded = [block.encode() if isinstance(block, str) else block for block in blocks]
-        if not all(line.endswith(b"\n") for block, line in zip(blocks, encoded, strict=True) if isinstance(block, str)):
-            raise PluginError(f"outputter '{self.outputter.name}' gave a row that does not end in a newline")
-        self._spool.write(b"".join(encoded))
-        self._rows.append(np.array(predictions.rows, dtype=np.int64))
-        self._lengths.append(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
+        if self.workers is None:
+            self._append(formatted(self.outputter, predictions))
+            return
+        for made in self.workers.put(predictions):
+            self._append(made)
+
+    def _append(self, made: Formatted) -> None:
+        assert self._spool is not None, "the result file is open"
+        self._spool.write(made.data)
+        self._rows.append(made.rows)
+        self._lengths.append(made.lengths)
 
     def commit(
         self,
@@ -136,6 +151,8 @@ class ResultFile:
         import numpy as np
 
         assert self._spool is not None, "the result file is open"
+        for made in () if self.workers is None else self.workers.finish():
+            self._append(made)
         self._spool.close()
         empty = np.zeros(0, dtype=np.int64)
         rows, lengths = np.concatenate([empty, *self._rows]), np.concatenate([empty, *self._lengths])
@@ -161,6 +178,8 @@ class ResultFile:
     def abort(self) -> None:
         """Leaves nothing behind, rank 0 not even the spools of ranks that were killed; no effect after a commit."""
         if self._spool is not None:
+            if self.workers is not None:
+                self.workers.kill()
             self._spool.close()
             self._spool = None
             self._spool_path(self.rank).unlink(missing_ok=True)

@@ -23,7 +23,6 @@ WITHOUT_EFFECT = {
     "log_level": "there is a note for what a person should know, and log/ for the rest",
     "logging_first_step": "logging_steps says when",
     "logging_strategy": "logging_steps says when",
-    "outputter_num_workers": "one writer is fast enough and keeps the order",
     "pred_dir": "it did nothing in the original either; the file to predict is predict_dir",
     "remove_unused_columns": "columns that the model does not read are kept out of the batch",
     "report_to": "the record is MLflow",

@@ -1,0 +1,210 @@
+"""Formats rows of the result file: in this process, or in workers of their own that keep the order."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from . import errors, registry
+from .contracts import Outputter, Predictions
+from .errors import DeepgenError, PluginError, RunError
+from .options import build, options_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+AHEAD = 2
+"""Batches that wait or are worked on, for each worker: the next one is there when the one before it is done."""
+
+
+@dataclass(frozen=True)
+class Formatted:
+    """Some rows as the outputter wrote them, one behind the other."""
+
+    rows: np.ndarray
+    """[rows] int64: row numbers in the input."""
+    data: bytes
+    lengths: np.ndarray
+    """[rows] int64: bytes of each row."""
+
+
+def formatted(outputter: Outputter, predictions: Predictions) -> Formatted:
+    """The rows of some predictions.
+
+    Raises:
+        PluginError: the outputter did not give whole lines, or bytes, for each row.
+        RunError: the outputter failed.
+    """
+    import numpy as np
+
+    rows = blocks_of(outputter, predictions)
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    return Formatted(np.array(predictions.rows, np.int64), b"".join(rows), lengths)
+
+
+def blocks_of(outputter: Outputter, predictions: Predictions) -> list[bytes]:
+    """What the outputter wrote of each row; raises like `formatted`."""
+    try:
+        blocks = outputter.format(predictions)
+    except DeepgenError:
+        raise
+    except Exception as error:
+        raise RunError(f"outputter '{outputter.name}' failed: {type(error).__name__}: {error}") from error
+    if len(blocks) != len(predictions.rows):
+        raise PluginError(
+            f"outputter '{outputter.name}' gave {len(blocks)} strings for {len(predictions.rows)} rows; "
+            "one a row is right"
+        )
+    encoded = [block.encode() if isinstance(block, str) else block for block in blocks]
+    if not all(line.endswith(b"\n") for block, line in zip(blocks, encoded, strict=True) if isinstance(block, str)):
+        raise PluginError(f"outputter '{outputter.name}' gave a row that does not end in a newline")
+    return encoded
+
+
+class Workers:
+    """Processes that format batches of predictions. What they made is given back in the order that it was asked for.
+
+    Each is asked through a pipe by a thread of its own, so a pipe that ends tells of a death on either side: a worker
+    whose rank is gone ends, and a rank whose worker was killed stops. They are started afresh and not forked, which
+    torch's threads would not survive, and in a session of their own, as Ctrl-C is for the rank to answer.
+    """
+
+    def __init__(self, outputter: Outputter, plugins: Sequence[str], count: int) -> None:
+        """Starts them; they find the outputter by its name and make one of their own with the same options.
+
+        Args:
+            outputter: registered, in the tree or by one of `plugins`.
+            plugins: the plugin files of the scene.
+            count: how many.
+        """
+        names = [option.name for option in options_of(type(outputter), f"outputter {outputter.name}")]
+        self.name = outputter.name
+        self._what = (tuple(plugins), outputter.name, {name: vars(outputter)[name] for name in names})
+        self._most = AHEAD * count
+        self._processes = [_start() for _ in range(count)]
+        self._free = deque(self._processes)
+        self._own = threading.local()
+        self._pool = ThreadPoolExecutor(count, "outputter")
+        self._waiting: deque[Future[Formatted]] = deque()
+
+    def put(self, predictions: Predictions) -> Iterator[Formatted]:
+        """Hands over some predictions; gives what is ready by now, and waits where too much would be under way.
+
+        Raises:
+            PluginError, SceneError, RunError: as the outputter raised it; RunError also where a worker was ended.
+        """
+        self._waiting.append(self._pool.submit(self._ask, predictions))
+        while self._waiting and (len(self._waiting) > self._most or self._waiting[0].done()):
+            yield self._waiting.popleft().result()
+
+    def finish(self) -> Iterator[Formatted]:
+        """Gives the rest and ends the workers; raises like `put`."""
+        while self._waiting:
+            yield self._waiting.popleft().result()
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends the workers at once."""
+        for process in self._processes:
+            process.kill()
+        self._pool.shutdown(cancel_futures=True)
+        for process in self._processes:
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):  # what could not be sent to it
+                    pipe.close()  # type: ignore[union-attr]
+
+    def _ask(self, predictions: Predictions) -> Formatted:
+        """Lets this thread's worker format, and waits for it."""
+        first = not hasattr(self._own, "process")
+        if first:
+            self._own.process = self._free.popleft()
+        process: subprocess.Popen[bytes] = self._own.process
+        try:
+            if first:
+                _send(self._what, process.stdin)
+            _send(predictions, process.stdin)
+            answer = pickle.load(cast(IO[bytes], process.stdout))
+        except (OSError, EOFError, pickle.UnpicklingError):
+            raise RunError(f"a worker of outputter '{self.name}' was ended by {_cause(process)}") from None
+        if isinstance(answer, tuple):
+            kind, message, trace = answer
+            raise getattr(errors, kind, RunError)(message) from _InWorker(trace)
+        made: Formatted = answer
+        return made
+
+
+class _InWorker(Exception):
+    """The traceback of a worker, which a traceback of this process then shows as its cause."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+def _start() -> subprocess.Popen[bytes]:
+    # not `-m`, by which the classes of this module would be others there than here
+    command = [sys.executable, "-c", f"from {__name__} import work; work()"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+
+
+def _send(item: Any, pipe: IO[bytes] | None) -> None:
+    assert pipe is not None
+    pickle.dump(item, pipe, pickle.HIGHEST_PROTOCOL)
+    pipe.flush()
+
+
+def _cause(process: subprocess.Popen[bytes]) -> str:
+    try:
+        code = process.wait(5)
+    except subprocess.TimeoutExpired:
+        return "itself: it closed its output; a plugin must leave the file descriptors alone"
+    if code >= 0:
+        return f"itself, with exit code {code}"
+    hint = "; the machine may be out of memory" if code == -signal.SIGKILL else ""
+    return signal.Signals(-code).name + hint
+
+
+def work() -> None:
+    """A worker: reads what it is to format from its standard input and answers on its standard output."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a plugin prints is no answer
+    requests = sys.stdin.buffer
+    threading.Thread(target=_end_with_the_rank, daemon=True).start()
+    outputter: Outputter | None = None
+    try:
+        plugins, name, options = pickle.load(requests)
+        while True:
+            predictions = pickle.load(requests)
+            answer: Any
+            try:
+                if outputter is None:
+                    for file in plugins:
+                        registry.load_file(file)
+                    plugin = registry.find("outputter", name).plugin
+                    outputter = build(plugin, options, f"outputter {name}")
+                answer = formatted(outputter, predictions)
+            except DeepgenError as error:
+                answer = (type(error).__name__, str(error), traceback.format_exc())
+            _send(answer, answers)
+    except EOFError:
+        return
+
+
+def _end_with_the_rank() -> None:
+    """Ends this process when nobody holds the other end of its standard input, whatever it is working on."""
+    poll = select.poll()
+    poll.register(0, 0)
+    poll.poll()
+    os._exit(0)
