@@ -17,8 +17,8 @@ from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
 from .lora import LoraSettings
 from .options import build
 from .pretrained import Pretrained, PretrainedSettings
-from .results import USUAL, ResultSettings
-from .rows import Reject, RowSettings, refuse
+from .results import ResultSettings, outputter_name
+from .rows import Reject, RowSettings, Source, refuse
 from .run import RunSettings, splits
 from .scene import SPLITS, Scene, Split
 from .tracking import TrackingSettings
@@ -53,15 +53,15 @@ def check(scene: Scene) -> list[str]:
     return examine(scene).notes
 
 
-def examine(scene: Scene) -> Findings:
-    """What the scene will do; raises like `check`."""
+def examine(scene: Scene, live: Source | None = None) -> Findings:
+    """What the scene will do; raises like `check`. With `live`, rows to predict come from there and not from files."""
     try:
-        return _examine(scene)
+        return _examine(scene, live)
     except SceneError as error:
         raise scene.placed(error) from None
 
 
-def _examine(scene: Scene) -> Findings:
+def _examine(scene: Scene, live: Source | None) -> Findings:
     found = Findings(splits(scene), notes=list(scene.notes))
     if not found.splits:
         raise SceneError("there is nothing to do: none of train_dir, eval_dir and predict_dir is set")
@@ -80,7 +80,7 @@ def _examine(scene: Scene) -> Findings:
         given = [name for name, value in scene.values.items() if value.is_set]
         found.notes += lora.check(scene.read(LoraSettings), model.model or "", model.special_tokens, given)
     for split in found.splits:
-        found.parts[split] = _inputs(scene, split)
+        found.parts[split] = _inputs(scene, split, live)
     _feeds(scene, found)
     found.labels = _labels(scene, found)
     found.problem = scene.model.problem(found.labels)
@@ -113,13 +113,12 @@ def _engine(scene: Scene) -> None:
             raise SceneError("nvme_path is not set; offloading to nvme needs a folder there")
 
 
-def _inputs(scene: Scene, split: Split) -> Processing:
+def _inputs(scene: Scene, split: Split, live: Source | None) -> Processing:
     """The files, columns and processors of a split; the first rows of each file fit its header."""
     from .processing import Processing
     from .readers import chunks, parse
-    from .rows import Source
 
-    if scene.values[f"{split}_dir"].value is None:
+    if scene.values[f"{split}_dir"].value is None and live is None:
         raise SceneError(f"do_{split} is on, but {split}_dir is not set; give a file, a folder or a glob")
     for kind in ("header", "model_header"):
         if not scene.values[scene.header_setting(split, kind)].value:
@@ -127,9 +126,9 @@ def _inputs(scene: Scene, split: Split) -> Processing:
             example = "text,label" if kind == "header" else "cls_tokenize:text:tokens,convert2int:label:labels"
             raise SceneError(f"{split}_{kind} is not set{fallback}; write it like '{example}'")
     keep = scene.read(ResultSettings).result_header if split == "predict" else ()
-    part = Processing(scene, split, None, keep)
+    part = Processing(scene, split, None, keep, live)
     given, policy = part.source, scene.read(RowSettings).bad_rows
-    if given.hub is not None:
+    if given.hub is not None or live is not None:
         return part
     rows = 0
     for file, kind in islice(zip(given.files, given.formats, strict=True), FILES_TO_OPEN):
@@ -225,7 +224,7 @@ def _result(scene: Scene, found: Findings) -> None:
     if "predict" not in found.splits or found.problem is None:
         return
     given = scene.settings.output_type
-    found.outputter = given or USUAL.get(found.problem, "score")
+    found.outputter = outputter_name(given, found.problem)
     outputter = scene.outputter(found.outputter)
     if found.problem not in outputter.fits:
         raise SceneError(

@@ -120,7 +120,7 @@ class Loss:
     count: int
     """Rows or tokens; the same number that `Model.count` gives for the batch."""
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    """What `Model.predict` would give and the same pass gave, not for text; `labels` where metrics need others."""
+    """What `Model.predict` would give, where this pass gave it, not for text; `labels` where metrics see others."""
 
 
 class Plugin(ABC):  # noqa: B024 - each kind adds its own abstract methods
@@ -248,7 +248,6 @@ class Metric(Plugin):
 
     kind = "metric"
     fits: ClassVar[frozenset[Problem]] = frozenset()
-    """The problems it can score."""
     higher_is_better: ClassVar[bool] = True
 
     @abstractmethod
@@ -271,7 +270,7 @@ class Metric(Plugin):
 
 
 class Outputter(Plugin):
-    """How a row of the result file is written. The kernel writes aside, merges ranks in row order and renames."""
+    """How a row of the result file is written, in any of several processes; the kernel merges them in row order."""
 
     kind = "outputter"
     fits: ClassVar[frozenset[Problem]] = frozenset()
@@ -288,6 +287,12 @@ class Outputter(Plugin):
     def assemble(self, rows: Iterable[bytes], count: int, file: IO[bytes]) -> None:
         """Writes the file from what `format` gave of all `count` rows, in row order; on any rank, with fresh state."""
         file.writelines(rows)
+
+    def read(self, row: bytes, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """What `format` gave of a row as values by column, a dict a line; by default the texts between TABs."""
+        from .lines import cells
+
+        return [dict(zip(columns, texts, strict=True)) for texts in cells(row)]
 
 
 class Trainer(Plugin):

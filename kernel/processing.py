@@ -52,9 +52,15 @@ class Processing:
     """The processors of a split, bound to their columns."""
 
     def __init__(
-        self, scene: Scene, split: Split, pretrained: Pretrained | None, keep_columns: Sequence[str] = ()
+        self,
+        scene: Scene,
+        split: Split,
+        pretrained: Pretrained | None,
+        keep_columns: Sequence[str] = (),
+        given: Source | None = None,
     ) -> None:
-        self.source: Source = source(scene, split)
+        """Binds them to the columns of the split's files, or of another input that is given."""
+        self.source: Source = given or source(scene, split)
         self.processors: list[Processor] = scene.processors(split, pretrained)
         self.items = scene.items(split)
         self.keep_columns = tuple(keep_columns)

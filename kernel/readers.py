@@ -100,14 +100,14 @@ def _file_chunks(
             if kind == "csv":
                 yield from _csv_chunks(source, name, stream)
             else:
-                for block in _line_blocks(stream, name, notice):
+                for block in line_blocks(stream, name, notice):
                     lines = block.count(b"\n")
                     yield lines, lines, block
     except (OSError, EOFError, zlib.error, pa.ArrowInvalid) as error:
         raise DataError(f"{name}: cannot be read as {kind}: {str(error).splitlines()[0]}") from error
 
 
-def _line_blocks(stream: IO[bytes], name: str, notice: Callable[[str], None]) -> Iterator[bytes]:
+def line_blocks(stream: IO[bytes], name: str, notice: Callable[[str], None]) -> Iterator[bytes]:
     """Whole lines, about BLOCK bytes at a time. Only a line feed ends a line; a byte order mark is no text.
 
     A file whose first line ends in CR LF was written that way throughout, so its line ends lose the CR.
@@ -242,7 +242,7 @@ def _json_records(source: Source, chunk: Chunk) -> Iterator[tuple[int, Any]]:
             continue
         fields: Any = []
         for column in source.columns:
-            value = _json_text(record.get(column))
+            value = json_text(record.get(column))
             if value is None:
                 reason = "is no text, number or list of such" if record.get(column) is not None else "has no value"
                 fields = (column, json.dumps(record.get(column)), reason, text)
@@ -251,7 +251,7 @@ def _json_records(source: Source, chunk: Chunk) -> Iterator[tuple[int, Any]]:
         yield number, fields
 
 
-def _json_text(value: Any) -> str | None:
+def json_text(value: Any) -> str | None:
     """A JSON value as a field of a TSV file would hold it."""
     if isinstance(value, str):
         return value
@@ -260,6 +260,6 @@ def _json_text(value: Any) -> str | None:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list):
-        parts = [_json_text(part) for part in value]
+        parts = [json_text(part) for part in value]
         return None if None in parts else ",".join(cast(list[str], parts))
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -102,8 +102,13 @@ class Reject:
     """The whole row."""
 
     def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.problem}"
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with it, without its place."""
         value = self.value if len(self.value) <= 80 else self.value[:79] + "…"
-        return f"{self.file}:{self.line}: " + (f"{self.column} = '{value}' " if self.column else "") + self.reason
+        return (f"{self.column} = '{value}' " if self.column else "") + self.reason
 
     def tsv(self) -> str:
         """A line of rejects.tsv: file, line, column, value, reason, and the row as it stood."""
@@ -129,6 +134,10 @@ class Block:
         """The record of a row that parsed well but cannot be used."""
         text = "\t".join(_escape(str(values[position])) for values in self.columns)
         return Reject(int(self.rows[position]), self.file, int(self.lines[position]), column, value, reason, text)
+
+    def of(self, columns: Sequence[str], chosen: Sequence[str]) -> Block:
+        """Only some of the columns, which are called `columns`."""
+        return replace(self, columns=[self.columns[columns.index(name)] for name in chosen])
 
     def keep(self, mask: pa.Array) -> Block:
         """Only the rows that the mask names."""

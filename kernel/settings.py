@@ -8,6 +8,7 @@ from pathlib import Path
 from .batches import BatchSettings
 from .caches import CacheSettings
 from .engine import EngineSettings
+from .errors import SceneError
 from .features import FeatureSettings
 from .lora import LoraSettings
 from .parsing import Raw
@@ -55,6 +56,20 @@ def load(reference: str | None, tokens: Sequence[str]) -> Scene:
     scene = resolve(str(folder / SCENE_FILE), tokens, KERNEL, overrides=overrides)
     scene.name += "-predict"
     return scene
+
+
+def finished_model(given: str, where: str) -> Path:
+    """The model folder of that path, or of a run folder of that path.
+
+    Raises:
+        SceneError: there is none; the message opens with `where`.
+    """
+    folder = model_folder(given)
+    if folder is None:
+        there = Path(given).expanduser().is_dir()
+        problem = f"no {SCENE_FILE} beside a config.json in it" if there else "no such folder"
+        raise SceneError(f"{where} {given}: {problem}; give the model folder of a finished run")
+    return folder
 
 
 def model_folder(given: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""`deepgen predict --from FOLDER --predict_dir FILE [--name value …]`: predicts with the folder of a finished run."""
+"""`deepgen predict --from FOLDER [--predict_dir FILE] [--name value …]`: predicts with the folder of a finished run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...kernel.errors import UserError
-from ...kernel.record import SCENE_FILE
-from ...kernel.settings import load, model_folder
+from ...kernel.settings import finished_model, load
 from .run import start
 
-USAGE = "usage: deepgen predict --from FOLDER --predict_dir FILE [--result_file FILE] [--num_ranks N] [--name value …]"
+USAGE = (
+    "usage: deepgen predict --from FOLDER [--predict_dir FILE] [--result_file FILE] [--num_ranks N] [--name value …]"
+)
 
 
 def help_text(arguments: Sequence[str]) -> str:
@@ -19,21 +20,21 @@ def help_text(arguments: Sequence[str]) -> str:
         f"{USAGE}\n\n"
         "FOLDER is a run folder or the model folder in it; nothing else of the run is needed.\n"
         "The result is written to --result_file, or to the run folder that is made for the prediction.\n"
+        "Without --predict_dir, or with `-` for it, rows are read from standard input, one a line, and answered on\n"
+        "standard output at once and in order: `… | deepgen predict --from FOLDER --predict_header text`.\n"
         "`deepgen run FOLDER --help` lists all settings."
     )
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Predicts a file with a finished model."""
+    """Predicts a file with a finished model, or answers rows of standard input."""
     given, tokens = _split(arguments)
-    folder = model_folder(given)
-    if folder is None:
-        there = Path(given).expanduser().is_dir()
-        problem = f"no {SCENE_FILE} beside a config.json in it" if there else "no such folder"
-        raise UserError(f"--from {given}: {problem}; give the model folder of a finished run")
+    folder = finished_model(given, "--from")
     scene = load(str(folder), tokens)
     if scene.values["predict_dir"].origin.kind != "command line":
-        raise UserError(f"--predict_dir is missing; say which file to predict. {USAGE}")
+        from ...kernel.pipe import answer
+
+        return answer(scene)
     return start(scene, str(folder), tokens)
 
 
@@ -44,13 +45,15 @@ def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:
     words = iter(arguments)
     for word in words:
         name, equals, value = word.partition("=")
-        if name not in ("--from", "--result_file"):
+        if name not in ("--from", "--result_file", "--predict_dir"):
             tokens.append(word)
             continue
         if not (value := value if equals else next(words, "")):
             raise UserError(f"{name} has no value; {USAGE}")
         if name == "--from":
             given = value
+        elif name == "--predict_dir":
+            tokens += [] if value == "-" else [name, value]
         else:
             tokens += ["--result_file", str(Path(value).expanduser().absolute())]
     if given is None:

@@ -81,6 +81,12 @@ class Embedding(Outputter):
         else:
             _write_arrow(read, file)
 
+    def read(self, row: bytes, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """The vectors are float32 arrays [size]."""
+        head, numbers = _read(row)
+        sides = zip(("q_embedding", "d_embedding"), numbers, strict=False)
+        return [{"row": head["row"], **head["columns"], **dict(sides)}]
+
 
 def _read(row: bytes) -> Row:
     import numpy as np

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...kernel.contracts import Outputter, Predictions, Problem
 from ...kernel.registry import outputter
@@ -33,3 +34,6 @@ class Generation(Outputter):
             "".join(f"{head}{text}\t{j}\n" for j, text in enumerate(escape(texts or [""])))
             for head, texts in zip(heads, predictions.texts, strict=True)
         ]
+
+    def read(self, row: bytes, columns: Sequence[str]) -> list[dict[str, Any]]:
+        return [{**line, "j": int(line["j"])} for line in super().read(row, columns)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...kernel.contracts import Outputter, Predictions, Problem
 from ...kernel.errors import SceneError
@@ -51,6 +52,9 @@ class JsonLines(Outputter):
             key = json.dumps(name, ensure_ascii=False)
             heads = [f"{head}, {key}: {_text(cell)}" for head, cell in zip(heads, cells, strict=True)]
         return [f"{head}, {rest}}}\n" for head, rest in zip(heads, _predicted(predictions), strict=True)]
+
+    def read(self, row: bytes, columns: Sequence[str]) -> list[dict[str, Any]]:
+        return [json.loads(row)]
 
 
 def _text(text: str) -> str:

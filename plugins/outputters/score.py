@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ...kernel.contracts import Outputter, Predictions, Problem
+from ...kernel.lines import ESCAPES
 from ...kernel.options import Range
 from ...kernel.registry import outputter
 
 if TYPE_CHECKING:
     import numpy as np
 
-ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_TABLE = str.maketrans(ESCAPES)
 
 
 @outputter("score")
@@ -38,6 +39,9 @@ class Score(Outputter):
         columns = [escape(column) for column in predictions.columns.values()]
         scores = joined(numerals(probabilities(predictions), self.score_precision))
         return ["\t".join(cells) + "\n" for cells in zip(*columns, scores, strict=True)]
+
+    def read(self, row: bytes, columns: Sequence[str]) -> list[dict[str, Any]]:
+        return [{**line, "scores": numbers(line["scores"])} for line in super().read(row, columns)]
 
 
 def probabilities(predictions: Predictions) -> np.ndarray:
@@ -76,9 +80,14 @@ def joined(rows: list[list[str]]) -> list[str]:
     return [",".join(row) for row in rows]
 
 
+def numbers(cell: str) -> list[float]:
+    """The numbers of a cell."""
+    return [float(number) for number in cell.split(",") if number]
+
+
 def escape(texts: Sequence[str]) -> Sequence[str]:
     """Texts that hold no TAB and no end of a line; a backslash begins an escape."""
     together = "".join(texts)
     if not any(sign in together for sign in "\\\t\n\r"):
         return texts
-    return [text.translate(ESCAPES) for text in texts]
+    return [text.translate(_TABLE) for text in texts]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ...kernel.contracts import Outputter, Predictions, Problem
+from ...kernel.lines import cells
 from ...kernel.options import Range
 from ...kernel.registry import outputter
-from .score import escape, joined, numerals
+from .score import escape, joined, numbers, numerals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,14 @@ class ScoreAndMore(Outputter):
         assert predictions.scores is not None, "these problems have scores"
         columns = [escape(column) for column in predictions.columns.values()]
         tensors = [self._field(tensor) for tensor in (predictions.scores, *predictions.more.values())]
-        return ["\t".join(cells) + "\n" for cells in zip(*columns, *tensors, strict=True)]
+        return ["\t".join(line) + "\n" for line in zip(*columns, *tensors, strict=True)]
+
+    def read(self, row: bytes, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Further tensors have no names in the file; they are a list of lists under `…`."""
+        *texts, scores, more = columns
+        (line,) = cells(row)
+        tensors = [numbers(cell) for cell in line[len(texts) :]]
+        return [{**dict(zip(texts, line, strict=False)), scores: tensors[0], more: tensors[1:]}]
 
     def _field(self, tensor: np.ndarray) -> list[str]:
         """The numbers of each row; whole ones have no digits after the point."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from ...kernel.contracts import Outputter, Predictions, Problem
 from ...kernel.options import Range
 from ...kernel.registry import outputter
-from .score import escape, joined, numerals
+from .score import escape, joined, numbers, numerals
 
 
 @outputter("single_score")
@@ -35,3 +35,6 @@ class SingleScore(Outputter):
         columns = [escape(column) for column in predictions.columns.values()]
         scores = joined(numerals(predictions.scores, self.score_precision))
         return ["\t".join(cells) + "\n" for cells in zip(*columns, scores, strict=True)]
+
+    def read(self, row: bytes, columns: Sequence[str]) -> list[dict[str, Any]]:
+        return [{**line, "scores": numbers(line["scores"])} for line in super().read(row, columns)]

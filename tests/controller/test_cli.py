@@ -145,11 +145,13 @@ def test_predict_needs_nothing_but_the_folder(monkeypatch: pytest.MonkeyPatch) -
     assert calls == [(str(here / "model"), tokens, 2)]
 
 
-def test_predict_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls = started(monkeypatch)
     whole_scene(Path("model"))
-    assert main(["predict", "--from", "model"]) == 2
-    assert capsys.readouterr().err.startswith("deepgen: --predict_dir is missing")
+    assert main(["predict", "--from", "model", "--predict_dir", "-", "--num_ranks", "2"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "deepgen: --num_ranks is for a file of rows, and these come from standard"
+    )
     assert main(["predict", "--from", "model", "--predict_dir", "new.tsv"]) == 2
     assert "no such file" in capsys.readouterr().err
     assert not calls
