@@ -32,16 +32,21 @@ TASKS = {
     "seq2label": "num_labels num_tasks default_task cls_mode loss_rce_beta problem_type",
     "seq2seq": "max_length min_length num_beams num_beam_groups repetition_penalty length_penalty num_return_sequences "
     "no_repeat_ngram_size early_stopping diversity_penalty",
+    "seq2label_unilm": "rel_pos_type rel_pos_bins max_rel_pos num_labels fast_qkv classifier_dropout",
+    "guided_seq2seq": "latent_class selected_class guided_mode kl_loss_weight cls_loss_weight em max_length min_length "
+    "num_beams repetition_penalty length_penalty num_return_sequences",
     "twinbert_classificationx": "temperature num_layers downscale_pooler post_xing_layers post_xing_dim "
     "load_xing_params",
     "singletwinbert_classificationx": "num_labels embed_dim temperature freeze num_layers tanh_activation",
     "selector_seq2seq": "sample_pos sample_num sample_loss_weight latent_num latent_loss_weight latent_enc_fusion",
     "multi_task_opt_seq2seq": "use_history_weight rank_alpha task_scoring_method dist_alpha loss_alpha",
     "seq2tag": "last_layer num_labels",
+    "pretrain": "mlm_prob",
 }
 """And for its tasks."""
 HEADERS = {
     "seq2seq": "s2s_tokenize:a:b:tokens",
+    "guided_seq2seq": "s2s_tokenize:a:b:tokens",
     "seq2tag": "tag_tokenize:a:b:tokens --label_mapping x:0,y:1",
 }
 ASKED = {
@@ -110,7 +115,7 @@ def test_what_is_said_of_it_is_so(row: list[str], capsys: pytest.CaptureFixture[
         assert main(["check", scene(task, f"--{name} {ASKED.get(name, '7')}")]) == 2
         said = capsys.readouterr().err
         assert reason in said
-        assert re.search(r"there is no such setting|no model is called", said)
+        assert re.search(r"there is no such setting|no model is called|is an option of", said)
     else:
         assert verdict == "left out"
         assert main(["check", scene(task, f"--{name} 7")]) == 0, capsys.readouterr().err
@@ -136,7 +141,7 @@ def test_the_defaults_are_those_that_check_tells_of() -> None:
     told = {other.get(name, name): value.partition(",")[0] for name, (value, _) in DEFAULTS.items()}
     for row in ROWS:
         name = row[1].strip("`")
-        if name in told and row[0] in ("", "`seq2label`"):
+        if name in told and row[0] in ("", "`seq2label`", "`guided_seq2seq`"):
             assert row[2].strip("`") == told.pop(name)
     # those of Hugging Face
     assert set(told) == {"bf16", "per_device_train_batch_size", "per_device_eval_batch_size", "save_strategy"}

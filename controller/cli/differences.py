@@ -28,6 +28,7 @@ DEFAULTS: dict[str, tuple[str, str]] = {
     "output_type": ("score", "predict"),
     "source_max_length": ("1024", "always"),
     "target_max_length": ("256", "always"),
+    "cls_loss_weight": ("0", "train"),
     "num_labels": ("1, which is a regression", "classes"),
 }
 """Setting → what it was where nobody set it, and when that matters."""

@@ -40,7 +40,14 @@ TWINS = """
 --train_model_header twinbert_tokenize:query:doc:input --tok_max_length 16 --max_length 32 --temperature 0.1
 --do_train --learning_rate 2e-5 --warmup_steps 10 --seed 5
 """
-SCENES = {"bart_generation": BEAMS, "graded": REGRESSION, "tagged": TAGS, "twins": TWINS}
+GUIDED = """
+--task guided_seq2seq --model model --trainer common --train_dir Data/pairs.txt --eval_dir Data/pairs.txt
+--train_header source,target --train_model_header s2s_tokenize:source:target:input
+--predict_model_header source,s2s_tokenize:source:input --result_header source --output_type generation
+--latent_class 4 --selected_class 2 --guided_mode dec --em hard --num_beams 2 --max_length 40 --eval_metrics bleu
+--evaluation_strategy steps --eval_steps 100 --save_steps 100 --do_train
+"""
+SCENES = {"bart_generation": BEAMS, "graded": REGRESSION, "tagged": TAGS, "twins": TWINS, "guided": GUIDED}
 EVERYWHERE = ("output_dir is not set", "bf16 is not set: auto; in the original false")
 SAYS: dict[str, tuple[str, ...]] = {
     "bart_generation": (
@@ -73,6 +80,12 @@ SAYS: dict[str, tuple[str, ...]] = {
         "a row that cannot be read ends the run",
     ),
 }
+SAYS["guided"] = (
+    "really builds guided_mode",
+    "cls_loss_weight is not set: 1.0; in the original 0",
+    "max_length is two settings",
+    "bleu_sentence",
+)
 SILENT: dict[str, tuple[str, ...]] = {
     "bart_generation": (
         "score writes",
@@ -102,6 +115,9 @@ SILENT: dict[str, tuple[str, ...]] = {
         "model is not set",
     ),
 }
+
+
+SILENT["guided"] = ("save_strategy", "eval_strategy", "score writes", "one file in the order", "num_labels")
 
 
 @pytest.fixture(autouse=True)
@@ -233,7 +249,8 @@ def test_a_scene_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_defaults_are_settings() -> None:
     tasks = [
-        load(None, ["--task", task, "--train_model_header", "s2s_tokenize:a:b"]) for task in ("seq2seq", "seq2label")
+        load(None, ["--task", task, "--train_model_header", "s2s_tokenize:a:b"])
+        for task in ("seq2seq", "guided_seq2seq", "seq2label")
     ]
     names = {name for scene in tasks for name in scene.values}
     assert {*DEFAULTS, *GENERATION} <= names
