@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from . import cpu_bf16, settings
 from .batches import BatchSettings, collate
+from .caches import CacheSettings
 from .check import examine
 from .columnar import parse_batch, places_of
 from .contracts import Outputter
@@ -70,7 +71,12 @@ class Predictor:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         engine = scene.read(EngineSettings)
         dtype = compute_dtype(engine, read_config(engine.deepspeed), device)
-        pretrained = Pretrained(scene.read(PretrainedSettings), attention=cpu_bf16.attention(device, dtype))
+        pretrained = Pretrained(
+            scene.read(PretrainedSettings),
+            attention=cpu_bf16.attention(device, dtype),
+            cache=scene.read(CacheSettings),
+            task=scene.settings.task,
+        )
         self._place = Ranks(0, 1, 0, device)
         self._padding = cpu_bf16.padding(pretrained, device, dtype)
         self._module = scene.model.build(pretrained, None).to(device=device, dtype=dtype).eval()
