@@ -44,6 +44,8 @@ def answer(scene: Scene) -> int:
                 f"--{name} is for a file of rows, and these come from standard input and are answered on standard "
                 "output; give --predict_dir FILE, or leave it out"
             )
+    if sys.stdin is None or sys.stdout is None:
+        raise SceneError("--predict_dir is missing, and standard input or output is closed; say which file to predict")
     for note in scene.notes:
         _say(f"note: {note}")
     # as the launcher of a run: torch would take every core of the machine, also those that are not for this process
@@ -88,7 +90,7 @@ def _batch(predictor: Predictor, source: Source, chunk: Chunk) -> Iterator[bytes
     answers = []
     for row in range(chunk.first_row, chunk.first_row + chunk.rows):
         if row in made:
-            answers.append(_lines(predictor, made[row]))
+            answers.append(lines_of(predictor, made[row]))
         elif predictor.bad_rows == "fail" and row in bad:
             yield b"".join(answers)
             raise DataError(f"{bad[row]}; mend it, or answer such rows with an empty line: --bad_rows skip")
@@ -99,7 +101,7 @@ def _batch(predictor: Predictor, source: Source, chunk: Chunk) -> Iterator[bytes
     yield b"".join(answers)
 
 
-def _lines(predictor: Predictor, row: bytes) -> bytes:
+def lines_of(predictor: Predictor, row: bytes) -> bytes:
     """A row as lines of text; where the file of the outputter has no lines, as JSON."""
     if predictor.writes_lines:
         return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from deepgen.kernel.events import Silent
 from deepgen.kernel.folder import choose
 from deepgen.kernel.model_folder import save_model
 from deepgen.kernel.phases import Phases
+from deepgen.kernel.pipe import lines_of
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.realtime import Predictor, load
 from deepgen.kernel.rows import source, texts
@@ -174,6 +176,10 @@ def test_answers_are_those_of_the_result_file(place: Path, name: str) -> None:
             np.testing.assert_array_equal(answer["q_embedding"], np.array(vector, np.float32))
         alone = model.predict([{"text": ROWS[0][0]}])[0]
         assert alone is not None
+        made, _ = model.answer(*next(iter(model._blocks([{"text": ROWS[0][0]}]))))
+        in_a_pipe = json.loads(lines_of(model, made[0]))
+        assert list(in_a_pipe) == ["row", "text", "q_embedding"]
+        np.testing.assert_array_equal(np.array(in_a_pipe["q_embedding"], np.float32), alone["q_embedding"])
         np.testing.assert_allclose(alone["q_embedding"], table["q_embedding"][0].as_py(), atol=1e-5)
         return
     texts_of_rows = [text for text, _, _ in ROWS]
