@@ -20,7 +20,9 @@ WORDS = np.array(["the", "cat", "sat", "on", "a", "mat"])
 def some_predictions(problem: Problem) -> Predictions:
     rows = np.arange(ROWS)
     if problem == "text":
-        texts = [[" ".join(RANDOM.choice(WORDS, RANDOM.integers(0, 9)))] for _ in rows]
+        texts = [
+            [" ".join(RANDOM.choice(WORDS, RANDOM.integers(0, 9))) for _ in range(RANDOM.integers(1, 4))] for _ in rows
+        ]
         references = [" ".join(RANDOM.choice(WORDS, RANDOM.integers(1, 9))) for _ in rows]
         return Predictions(rows, problem, texts=texts, references=references)
     if problem == "masked_text":
