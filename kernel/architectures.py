@@ -92,11 +92,12 @@ def register_model(
     place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
     def register(module: Registered) -> Registered:
-        if not isinstance(module, type | FunctionType):
+        given: Any = module
+        if not isinstance(given, type | FunctionType):
             raise PluginError(
                 f"{place}: register_model decorates a class, or a function that gives one, not {module!r}"
             )
-        _add(Architecture(task, _config_name(architecture), module, config, tokenizer, place))
+        _add(Architecture(task, _config_name(architecture), given, config, tokenizer, place))
         return module
 
     return register
@@ -197,18 +198,19 @@ def find(task: str, model_type: str) -> Own | None:
     if not registered:
         return None
     quiet_transformers()
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES as NAMES
+    from transformers.models.auto import configuration_auto
 
-    known = NAMES.get(model_type)
+    names: Any = configuration_auto.CONFIG_MAPPING_NAMES  # pyright: ignore[reportPrivateImportUsage]
+    known = names.get(model_type)
     general = None
     for one in registered:
         if not one.config_name:
             general = one
         elif one.config_name == known:
             return classes(one)
-        elif one.config_name not in NAMES.values() or known is None:
+        elif one.config_name not in names.values() or known is None:
             own = classes(one)
-            _check_name(one, own, set(NAMES.values()), NAMES)
+            _check_name(one, own, set(names.values()), names)
             if own.config.model_type == model_type:
                 return own
     if general is None:

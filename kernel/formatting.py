@@ -182,7 +182,7 @@ def work() -> None:
     os.dup2(2, 1)  # what a plugin prints is no answer
     requests = sys.stdin.buffer
     threading.Thread(target=_end_with_the_rank, daemon=True).start()
-    outputter: Outputter | None = None
+    outputter: Any = None
     try:
         plugins, name, options = pickle.load(requests)
         while True:

@@ -20,7 +20,7 @@ from .batches import BatchSettings, collate
 from .caches import CacheSettings
 from .check import examine
 from .columnar import parse_batch, places_of
-from .contracts import Outputter
+from .contracts import Outputter, Problem
 from .deepspeed_config import compute_dtype, read_config
 from .engine import EngineSettings
 from .errors import DataError, SceneError
@@ -85,7 +85,7 @@ class Predictor:
         """The columns that something reads; the others need not be there."""
         self._processing = Processing(scene, "predict", pretrained, kept, self.used)
         self._kept = kept
-        self.problem = scene.model.problem(self._processing.fields.get("labels"))
+        self.problem: Problem = scene.model.problem(self._processing.fields.get("labels"))
         self._outputter = scene.outputter(outputter_name(scene.settings.output_type, self.problem))
         self.writes_lines = type(self._outputter).assemble is Outputter.assemble
         """The file is its rows one behind the other, and so lines of text."""

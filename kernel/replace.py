@@ -117,10 +117,11 @@ class Replacement:
                 raise PluginError(f"replace: {self.name} is replaced by {_name(self.new)} already; call replace again")
             for earlier in _active:
                 self.old = earlier.new if earlier.old is self.old else self.old
-            if isinstance(self.old, type) and not isinstance(new, type):
+            given: Any = new  # what follows is no narrower type of what is given back
+            if isinstance(self.old, type) and not isinstance(given, type):
                 raise PluginError(f"replace: {self.name} is a class, and {_name(new)} is none")
             wrap = type(self.old) if isinstance(self.old, staticmethod | classmethod) else None
-            self.new = wrap(new) if wrap and not isinstance(new, wrap) else new
+            self.new = wrap(given) if wrap and not isinstance(given, wrap) else given
             if self.new is self.old:
                 raise PluginError(f"replace: {self.name} would be replaced by itself")
             try:

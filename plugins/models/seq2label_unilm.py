@@ -169,11 +169,8 @@ def fuse(encoder: Any) -> None:
 def fused_attention() -> type[Any]:
     """BERT's self-attention with one matrix for queries, keys and values, as UniLM has it (`fast_qkv`)."""
     import torch
-    from transformers.models.bert.modeling_bert import (
-        ALL_ATTENTION_FUNCTIONS,
-        BertSelfAttention,
-        eager_attention_forward,
-    )
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+    from transformers.models.bert.modeling_bert import BertSelfAttention, eager_attention_forward
 
     class FusedSelfAttention(BertSelfAttention):  # type: ignore[misc]
         def __init__(self, config: Any, layer_idx: int) -> None:
@@ -256,7 +253,7 @@ def encoder_architecture() -> type[Any]:
                 mask = self.rel_pos_bias(self.bucket(distance))
             elif mask is not None and mask.ndim == 3:
                 mask = self.embeddings.word_embeddings.weight.new_zeros(())
-            if mask is not attention_mask and attention_mask is not None:
+            if mask is not None and mask is not attention_mask and attention_mask is not None:
                 seen = attention_mask.bool()
                 seen = seen[:, None] if seen.ndim == 3 else seen[:, None, None]
                 mask = mask.where(seen, torch.finfo(mask.dtype).min)

@@ -114,7 +114,7 @@ def _architecture() -> type[Any]:
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> dict[str, Any]:
             """The source as it is, and its keys and values [rows, layers, heads, tokens, size]."""
             mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            made = DynamicCache()
+            made: Any = DynamicCache()
             self._bert(input_ids, attention_mask=mask, position_ids=_places(mask), past_key_values=made)
             return {
                 "input_ids": input_ids,
@@ -176,7 +176,8 @@ def _architecture() -> type[Any]:
             if past_key_values is None or not use_cache:
                 states = self.read(torch.cat([source, decoder_input_ids], dim=1), mask)
                 return Seq2SeqLMOutput(logits=self.cls(states))
-            joined = Joined(past_key_values, encoder_outputs)
+            encoded: Any = encoder_outputs
+            joined = Joined(past_key_values, encoded)
             before = joined.get_seq_length()
             states = self.read(decoder_input_ids, mask, joined, before)
             return Seq2SeqLMOutput(logits=self.cls(states), past_key_values=past_key_values)

@@ -61,7 +61,7 @@ def test_the_formatter_writes_what_two_ranks_learned(place: Path, deepgen: Deepg
     model = AutoModelForTokenClassification.from_pretrained(folder / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     assert [text for _, text in found] == [_cased(model, tokenizer, query) for query, _ in found]
-    wrong = dict.fromkeys(("formatter", "lower"), 0)
+    wrong: dict[str, int] = dict.fromkeys(("formatter", "lower"), 0)
     for (query, text), (_, _, truth) in zip(found, given, strict=True):
         for name, tried in (("formatter", text), ("lower", query)):
             wrong[name] += sum(one != other for one, other in zip(tried.split(), truth.split(), strict=True))

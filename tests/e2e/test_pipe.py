@@ -27,7 +27,8 @@ def model(place: Path, deepgen: Deepgen) -> Path:
 def start(place: Path, *options: str, **pipes: Any) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     given: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **pipes}
-    return subprocess.Popen([*COMMAND, *options], cwd=place, env=environment, **given)
+    running: Any = subprocess.Popen([*COMMAND, *options], cwd=place, env=environment, **given)
+    return running  # type: ignore[no-any-return]
 
 
 def test_rows_are_answered_as_they_come(model: Path) -> None:

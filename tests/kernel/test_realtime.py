@@ -258,7 +258,7 @@ def test_threads_share_a_model(place: Path) -> None:
 def test_what_cannot_be_loaded(place: Path) -> None:
     with pytest.raises(SceneError, match=r"load .*nowhere: no such folder; give the model folder of a finished run"):
         load(place / "nowhere")
-    with pytest.raises(SceneError, match="output_type: generation writes masked_text, text, but seq2label answers with single"):
+    with pytest.raises(SceneError, match="generation writes masked_text, text, but seq2label answers with single"):
         load(folder_of(place, "score"), output_type="generation")
     with pytest.raises(SceneError, match="file_format = 'csv' is not read line by line"):
         load(folder_of(place, "score"), file_format="csv")

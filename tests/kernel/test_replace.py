@@ -6,7 +6,7 @@ import functools
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -88,7 +88,7 @@ def snapshot(*modules: Any) -> list[Any]:
                 value.__bases__,
                 seen({k: v for k, v in vars(value).items() if not k.startswith("_")}, depth - 1)[1],
             ]
-        if type(value).__name__ == "function":
+        if isinstance(value, FunctionType):
             return [id(value), seen(value.__defaults__), seen(value.__kwdefaults__)]
         return [id(value), seen(vars(value), depth - 1)[1]] if type(value).__module__ == "user_of_test" else id(value)
 
@@ -307,6 +307,7 @@ def test_whatever_modules_hold_comes_back(library: Any, held: dict[str, Any], is
 
 def test_a_class_of_transformers() -> None:
     torch = pytest.importorskip("torch")
+    from transformers import BertConfig
     from transformers.models.bert import modeling_bert
 
     class Counted(modeling_bert.BertSelfAttention):  # type: ignore[misc]
@@ -317,9 +318,7 @@ def test_a_class_of_transformers() -> None:
             return super().forward(*args, **named)
 
     old = modeling_bert.BertSelfAttention
-    config = modeling_bert.BertConfig(
-        hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, vocab_size=9
-    )
+    config = BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, vocab_size=9)
     torch.manual_seed(0)
     plain = modeling_bert.BertModel(config).eval()
     ids = torch.tensor([[1, 2, 3]])
@@ -330,4 +329,5 @@ def test_a_class_of_transformers() -> None:
         assert Counted.calls == 2
         assert any("an instance that exists already (2 times)" in line for line in done.missed)
     assert modeling_bert.BertSelfAttention is old
-    assert isinstance(modeling_bert.BertModel(config).encoder.layer[0].attention.self, old)
+    layer: Any = modeling_bert.BertModel(config).encoder.layer[0]
+    assert isinstance(layer.attention.self, old)
