@@ -3,15 +3,17 @@
     python benchmarks/distil.py [--data FOLDER] [--rounds 3] [--again] [--name value …]   # others: the student's
 
 The teacher is scene `sentiment`, the student scene `distil`, which starts with the teacher's first layers and learns
-what it says of the training texts of `sentiment` and `tweets`; by default on sample/. Both predict the texts of
-`sentiment` by turns, and each ratio of speeds is taken within a round. Run folders lie in benchmarks/.work/distil/;
-with `--again` the teacher that is there, and what it said, are taken again.
+what it says of the training texts of `sentiment` and `tweets` and of pieces of them; by default on sample/. Both
+predict the texts of `sentiment` by turns, and each ratio of speeds is taken within a round. Run folders lie in
+benchmarks/.work/distil/; with `--again` the teacher that is there, and what it said, are taken again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import random
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +44,18 @@ def predict(model: Path, texts: Path, header: str, result: Path, *settings: str)
     return from_events(done, folder)
 
 
+def pieces(files: Sequence[Path], made: Path) -> None:
+    """Writes two runs of words of each text, three words at least: n-gram sampling, arXiv 1903.12136, section 3.3."""
+    draw = random.Random(7)
+    with made.open("w", encoding="utf-8") as file:
+        for line in itertools.chain.from_iterable(path.open(encoding="utf-8") for path in files):
+            words = line.rstrip("\n").split("\t")[0].split()
+            for _ in range(2 if len(words) > 3 else 0):
+                count = draw.randint(3, len(words) - 1)
+                begin = draw.randint(0, len(words) - count)
+                file.write(" ".join(words[begin : begin + count]) + "\n")
+
+
 def accuracy(folder: Path) -> float:
     """That of a run on the evaluation file."""
     found: float = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["eval_acc"]
@@ -59,6 +73,8 @@ def compare(data: Path, rounds: int, again: bool, more: Sequence[str]) -> str:
         written = ("--output_type", "score", "--score_precision", "4")
         predict(teacher / "model", sentences / "train.tsv", "text,label", said / "sentiment.tsv", *written)
         predict(teacher / "model", tweets / "train.tsv", "text,score", said / "tweets.tsv", *written)
+        pieces([sentences / "train.tsv", tweets / "train.tsv"], PLACE / "pieces.tsv")
+        predict(teacher / "model", PLACE / "pieces.tsv", "text", said / "pieces.tsv", *written)
     train("distil", student, "--model", str(teacher / "model"), "--train_dir", str(said), *held, *more)
     right = {"teacher": accuracy(teacher), "student": accuracy(student)}
     speeds = [
