@@ -46,12 +46,14 @@ def load(reference: str | None, tokens: Sequence[str]) -> Scene:
         return resolve(reference, tokens, KERNEL)
     overrides: dict[str, Raw] = {
         "model": str(folder),
+        "previous_dir": None,
         "do_train": "false",
         "do_eval": "false",
         "do_predict": "true",
         "output_dir": None,
         "result_file": None,
         "tracking": "false",
+        "logging_dir": None,
     }
     scene = resolve(str(folder / SCENE_FILE), tokens, KERNEL, overrides=overrides)
     scene.name += "-predict"

@@ -50,3 +50,19 @@ def test_plugins_travel_with_the_model(tmp_path: Path, monkeypatch: pytest.Monke
     code = "from deepgen.kernel.settings import load; print(*load('elsewhere', []).values['plugin'].value)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == [str(Path("elsewhere").resolve() / name) for name in names], done.stderr
+
+
+def test_places_of_the_training_run_are_not_those_of_a_prediction(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    lines = (
+        "task: seq2label",
+        "model: local",
+        "previous_dir: gone",
+        "logging_dir: /proc/gone",
+        "output_dir: /proc/gone",
+    )
+    (tmp_path / "scene.yaml").write_text("\n".join(lines))
+    values = load(str(tmp_path), []).values
+    assert values["model"].value == str(tmp_path)
+    assert [values[name].value for name in ("previous_dir", "logging_dir", "output_dir")] == [None] * 3
+    assert load(str(tmp_path), ["--logging_dir", "curves"]).values["logging_dir"].value == "curves"
