@@ -51,6 +51,8 @@ class Found:
 
 _registered: dict[tuple[str, str], type[Plugin]] = {}
 _from_files: dict[tuple[str, str], Path] = {}
+_contents: dict[Path, str] = {}
+"""What was in a file when it was imported, as a hash."""
 
 
 def _decorator(kind: str, name: str) -> Callable[[PluginClass], PluginClass]:
@@ -97,6 +99,8 @@ def trainer(name: str) -> Callable[[PluginClass], PluginClass]:
 def load_file(path: str) -> None:
     """Imports a file of `--plugin`, once; the plugins in it are known from then on.
 
+    A copy of a file that was imported is the same one: models whose folders hold it may be loaded side by side.
+
     Raises:
         PluginError: no such file, an error while it was imported, or no plugin in it.
     """
@@ -105,6 +109,9 @@ def load_file(path: str) -> None:
         return
     if not file.is_file():
         raise PluginError(f"--plugin {path}: no such file")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if any(_contents[known] == digest for known in _from_files.values()):
+        return
     name = f"deepgen_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
@@ -128,6 +135,7 @@ def load_file(path: str) -> None:
             _forget(name)
             raise PluginError(f"{kind} '{plugin_name}' is registered twice: in {spot} and in {file}")
     _from_files.update((key, file) for key in [*added, *own])
+    _contents[file] = digest
 
 
 def _forget(module: str) -> None:

@@ -100,6 +100,9 @@ def test_a_file_is_refused_with_its_line_and_leaves_nothing(tmp_path: Path) -> N
 def test_a_name_is_registered_once(tmp_path: Path) -> None:
     one, other = toy(tmp_path, "toy_twice", "one.py"), toy(tmp_path, "toy_twice", "other.py")
     registry.load_file(str(one))
+    registry.load_file(str(other))  # a copy, as in the folders of two models
+    assert registry.find("metric", "toy_twice").source == str(one)
+    other.write_text(other.read_text().replace("1.0", "2.0"))
     with pytest.raises(PluginError, match=f"registered twice: in {one} and in {other}"):
         registry.load_file(str(other))
     clash = toy(tmp_path, "acc", "clash.py")
