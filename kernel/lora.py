@@ -115,7 +115,7 @@ class Adapter:
             for name, layer in module.named_modules()
             if name and f"{name}.weight" not in heads
         }
-        targets: Any = list(settings.lora_target_modules) or _usual(module)
+        targets: Any = list(settings.lora_target_modules) or _usual(module) or ["all-linear"]
         if list(targets) != ["all-linear"]:
             for target in targets:
                 kinds = [kind for name, kind in layers.items() if name == target or name.endswith(f".{target}")]
@@ -226,12 +226,13 @@ def lay_over(module: torch.nn.Module, folder: Path) -> torch.nn.Module:
 
 
 def _usual(module: torch.nn.Module) -> list[str]:
-    """The layers that peft takes for the architecture."""
+    """The layers that peft takes for the architecture, as far as the module, which may be of one's own, has them."""
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
     owner: Any = module
     known = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(owner.config.model_type)
-    return list(known) if isinstance(known, list) else ["all-linear"]
+    there = {name.rpartition(".")[2] for name, _ in module.named_modules()}
+    return [name for name in known if name in there] if isinstance(known, list) else []
 
 
 def _endings(layers: Mapping[str, bool]) -> list[str]:

@@ -152,9 +152,12 @@ def test_the_loss_reaches_table_and_fused_weights(folders: dict[str, Path]) -> N
     assert module.bert.rel_pos_bias.weight.grad.abs().sum() > 0
 
 
-def test_lora_learns_beside_the_fused_matrix_and_the_table_whole(folders: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("targets", [("qkv",), ()])  # what peft names for BERT is not there
+def test_lora_learns_beside_the_fused_matrix_and_the_table_whole(
+    folders: dict[str, Path], tmp_path: Path, targets: tuple[str, ...]
+) -> None:
     model, module, pretrained = build(folders["Bert"], rel_pos_type=2, fast_qkv=True)
-    chosen = LoraSettings(use_peft=True, lora_target_modules=("qkv",))
+    chosen = LoraSettings(use_peft=True, lora_target_modules=targets)
     adapter = Adapter.put_into(module, chosen, pretrained.new_parameters, "single_label_classification")
     assert adapter.heads == {TABLE, "classifier.weight", "classifier.bias"}
     spread(module)
