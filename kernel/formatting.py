@@ -78,7 +78,8 @@ class Workers:
 
     Each is asked through a pipe by a thread of its own, so a pipe that ends tells of a death on either side: a worker
     whose rank is gone ends, and a rank whose worker was killed stops. They are started afresh and not forked, which
-    torch's threads would not survive, and in a session of their own, as Ctrl-C is for the rank to answer.
+    torch's threads would not survive, and in a session of their own, as Ctrl-C is for the rank to answer. What goes
+    through the pipes is pickled: both ends are this program, and nobody else holds one.
     """
 
     def __init__(self, outputter: Outputter, plugins: Sequence[str], count: int) -> None:
