@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from ...kernel.pretrained import Pretrained
+    from ...kernel.scene import Scene, Split
 
 
 @model("unilm")
@@ -38,6 +39,15 @@ class Unilm(UnilmEncoder, Seq2Seq):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
+
+    def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
+        limits = ("source_max_length", "target_max_length")[: 1 if tuple(splits) == ("predict",) else 2]
+        free = [name for name in limits if name in scene.values and scene.values[name].value is None]
+        notes = super().check(scene, splits)
+        if not free:
+            return notes
+        what = f"{' and '.join(free)} {'is' if len(free) == 1 else 'are'} not set"
+        return [*notes, f"{what}: a row whose source and target together are longer than the model takes ends the run"]
 
     def _load(self, pretrained: Pretrained) -> Any:
         tokenizer = pretrained.tokenizer

@@ -11,12 +11,14 @@ import pytest
 import torch
 from train_ranks import curves, train
 
+from deepgen.kernel.check import check
 from deepgen.kernel.contracts import Batch, Field, Labels
 from deepgen.kernel.errors import SceneError
 from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.lora import Adapter, LoraSettings
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.registry import find
+from deepgen.kernel.settings import load
 
 SOURCES, TARGETS = ["c a t", "b o a t s o f", "d o"], ["K AE T", "B OW T", "D UW UW UW"]
 BERT = {
@@ -261,6 +263,19 @@ def test_what_does_not_fit(folder: Path) -> None:
     assert model.problem(TOKENS.field) == model.problem(None) == "text"
     with pytest.raises(SceneError, match="unilm learns labels that are token ids; give the target as the second"):
         model.problem(Field("labels", "int64"))
+
+
+def test_limits_that_are_not_set_are_noted(folder: Path) -> None:
+    (folder / "rows.tsv").write_text("c a t\tK AE T\n")
+    (folder / "scene.yaml").write_text(
+        "task: unilm\nmodel: hub/name\ntrain_header: letters,phones\n"
+        "train_model_header: s2s_tokenize:letters:phones:x\npredict_model_header: s2s_tokenize:letters:x\n"
+    )
+    scene, rows = str(folder / "scene.yaml"), str(folder / "rows.tsv")
+    both, source = "source_max_length and target_max_length are not set", "source_max_length is not set"
+    assert [note.partition(":")[0] for note in check(load(scene, ["--train_dir", rows]))] == [both]
+    assert [note.partition(":")[0] for note in check(load(scene, ["--predict_dir", rows]))] == [source]
+    assert not check(load(scene, ["--train_dir", rows, "--target_max_length", "9", "--source_max_length", "9"]))
 
 
 def test_one_curve_on_one_rank_and_on_two(tmp_path: Path) -> None:
