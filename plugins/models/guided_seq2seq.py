@@ -70,6 +70,9 @@ class GuidedSeq2Seq(Generation):
     posterior_filter: bool = False
     """Learn only targets whose latent the posterior finds too, as the original DeepGen did."""
 
+    distinct_texts: bool = False
+    """Give a row each text once: of a text that a likelier latent has given, the next best beam takes the place."""
+
     def problem(self, labels: Field | None) -> Problem:
         if labels is not None and (labels.dtype, labels.shape, labels.side) != ("int64", "ragged", "right"):
             raise SceneError(
@@ -80,10 +83,9 @@ class GuidedSeq2Seq(Generation):
     def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
         notes = list(super().check(scene, splits))
         if self.selected_class > self.latent_class:
-            raise SceneError(
-                f"selected_class = {self.selected_class} is more than there are latents: "
-                f"latent_class = {self.latent_class}"
-            )
+            raise SceneError(f"selected_class = {self.selected_class} is more than latent_class = {self.latent_class}")
+        if self.distinct_texts and (self.num_beams or 2) <= (self.num_return_sequences or 1):
+            raise SceneError("distinct_texts takes other beams in place of texts that are there: raise num_beams")
         if "train" in splits:
             if scene.values["use_peft"].value:
                 raise SceneError("use_peft: the embeddings of the latents would stay as they are drawn; leave it out")
@@ -228,9 +230,7 @@ class GuidedSeq2Seq(Generation):
                 more["suppress_tokens"] = [*(settings.suppress_tokens or ()), *latent_ids]
                 if in_decoder:
                     front = [z.new_full(z.shape, settings.decoder_start_token_id), self.latents[z]]
-                    if (
-                        settings.forced_bos_token_id is not None
-                    ):  # Transformers would put it behind the start token only
+                    if settings.forced_bos_token_id is not None:  # Transformers puts it right behind the start token
                         front.append(z.new_full(z.shape, settings.forced_bos_token_id))
                     more["decoder_input_ids"] = torch.stack(front, 1)
                     if settings.max_new_tokens is None:  # what counts the start token counts the latent too
@@ -271,9 +271,16 @@ class GuidedSeq2Seq(Generation):
         return Loss(made["loss"], self.count(batch))
 
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        guided: Any = module
+        settings = guided.seq2seq.generation_config
+        more = {"num_return_sequences": settings.num_beams} if self.distinct_texts else {}
         with source_in_place():
-            ids = self.generated(module, {name: batch[name] for name in ("input_ids", "attention_mask")})
-        return {"texts": texts_of_rows(self._tokenizer, ids, len(batch["input_ids"]))}
+            ids = self.generated(module, {**inputs, **more})
+        texts = texts_of_rows(self._tokenizer, ids, len(batch["input_ids"]))
+        if self.distinct_texts:
+            texts = [distinct(row, settings.num_beams, settings.num_return_sequences or 1) for row in texts]
+        return {"texts": texts}
 
     def save(self, module: torch.nn.Module, state: Mapping[str, torch.Tensor], folder: Path) -> None:
         from safetensors.torch import save_file
@@ -282,3 +289,12 @@ class GuidedSeq2Seq(Generation):
         inner = {name.removeprefix("seq2seq."): value for name, value in state.items() if name.startswith("seq2seq.")}
         guided.seq2seq.save_pretrained(folder, state_dict=inner)
         save_file({name: value for name, value in state.items() if not name.startswith("seq2seq.")}, folder / WEIGHTS)
+
+
+def distinct(texts: Sequence[str], each: int, returned: int) -> list[str]:
+    """Of each latent's texts its best that none before it gave; where those are too few, its best again."""
+    given: list[str] = []
+    for first in range(0, len(texts), each):
+        own = texts[first : first + each]
+        given += [*(text for text in dict.fromkeys(own) if text not in given), *own][:returned]
+    return given

