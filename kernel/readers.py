@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +23,8 @@ from .rows import Block, Chunk, Format, Reject, Source, shown
 BLOCK = 1 << 19
 """Bytes of text in a chunk: some thousand rows, enough to keep a batch tokenizer's threads busy."""
 _TAB, _NEWLINE = 9, 10
+_HALF = re.compile(r"[\ud800-\udfff]")
+"""Half of a surrogate pair, which JSON can write and UTF-8 cannot."""
 
 
 def chunks(source: Source, notice: Callable[[str], None] = lambda _: None) -> Iterator[Chunk]:
@@ -252,9 +255,9 @@ def _json_records(source: Source, chunk: Chunk) -> Iterator[tuple[int, Any]]:
 
 
 def json_text(value: Any) -> str | None:
-    """A JSON value as a field of a TSV file would hold it."""
+    """A JSON value as a field of a TSV file would hold it; None where none could, as half of a surrogate pair."""
     if isinstance(value, str):
-        return value
+        return value if value.isascii() or not _HALF.search(value) else None
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, int | float):

@@ -163,7 +163,9 @@ def test_jsonl_values_become_text(make_scene: MakeScene, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     values: list[Any] = ["a\tb", 1.5, 7, True, [0.5, 1], None, {"a": 1}]
     lines = [json.dumps({"labels": 1, "text": value, "more": 0}) for value in values]
-    Path("rows.jsonl").write_text("\n".join([*lines, "", "[1]", "{", '{"text": "x"}']), encoding="utf-8")
+    Path("rows.jsonl").write_text(
+        "\n".join([*lines, "", "[1]", "{", '{"text": "x"}', '{"text": "\\ud800", "labels": 1}']), encoding="utf-8"
+    )
     found, rejects, _ = read(make_scene("rows.jsonl"))
     assert [row[2] for row in found] == ["a\tb", "1.5", "7", "1", "0.5,1"]
     assert [row[1] for row in found] == [1, 2, 3, 4, 5]
@@ -173,6 +175,7 @@ def test_jsonl_values_become_text(make_scene: MakeScene, tmp_path: Path, monkeyp
         "rows.jsonl:9: is no JSON object",
         "rows.jsonl:10: is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
         "rows.jsonl:11: labels = 'null' has no value",
+        "rows.jsonl:12: text = '\"\\ud800\"' is no text, number or list of such",
     ]
 
 
