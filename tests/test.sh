@@ -15,7 +15,7 @@ failed=0
 for scene in "$@"; do
   folder=$place/$scene
   mkdir "$folder"
-  cut=()
+  cut=() said=''
   [ "$steps" = 0 ] || cut=(--max_steps "$steps")
   begun=$SECONDS
   deepspeed --num_gpus 2 --master_port "$((20000 + RANDOM % 12000))" --module deepgen.kernel.worker --scene "$scene" "${cut[@]}" \
