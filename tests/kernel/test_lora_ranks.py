@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from train_ranks import one_and_two
 
 pytest.importorskip("peft")
-TESTS = Path(__file__).parents[1]
 STAGES = (0, 1, 2, 3)
 Found = dict[str, Any]
 
@@ -20,18 +15,8 @@ Found = dict[str, Any]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Found]:
     """What came out on one rank and on two; see lora_ranks.py."""
-    folder = tmp_path_factory.mktemp("lora")
-    started = []
-    for ranks, rank in ((1, 0), (2, 0), (2, 1)):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
-        place["DEEPGEN_RENDEZVOUS"] = f"file://{folder}/meet-{ranks}"
-        command = [sys.executable, "-m", "kernel.lora_ranks", str(folder / f"{ranks}.json")]
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        started.append(subprocess.Popen(command, cwd=TESTS, env={**os.environ, **place}, **pipes))
-    for process in started:
-        said = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, said[-3000:]
-    return {ranks: json.loads((folder / f"{ranks}.json").read_text()) for ranks in (1, 2)}
+    one, two = one_and_two(tmp_path_factory.mktemp("lora"), "-m", "kernel.lora_ranks")
+    return {1: one, 2: two}
 
 
 def curve(result: Found) -> list[float]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +16,10 @@ import numpy as np
 import pytest
 import torch
 from guided_models import ARCHITECTURES, MODES, K, batch, build, by_hand, classifiers, scratch, task
+from train_ranks import STEPS, TEXT, Rows, curve, one_and_two
 
-from deepgen.kernel.batches import BatchSettings, Padding, TrainBatches
 from deepgen.kernel.contracts import Field
 from deepgen.kernel.engine import Engine, EngineSettings
-from deepgen.kernel.training import Optimization
 
 
 @pytest.fixture(scope="module")
@@ -135,75 +133,30 @@ def test_a_batch_is_the_sum_of_its_rows(folder: Path) -> None:
         assert sum(row.total.item() for row in rows) == pytest.approx(whole.total.item(), rel=1e-5)
 
 
-ROWS, GLOBAL_BATCH, STEPS = 17, 8, 5
 WAYS: dict[str, dict[str, Any]] = {"hard": {"kl_loss_weight": 0.1}, "soft": {"em": "soft"}}
 
 
-class Rows:
-    """Ragged pairs in memory: 17, so that one is left for the last step of an epoch, and one of two ranks has none."""
-
-    def __init__(self) -> None:
-        random = np.random.default_rng(7)
-        self.fields = {
-            "input_ids": Field("input_ids", "int64", "ragged", mask="attention_mask", length=True),
-            "labels": Field("labels", "int64", "ragged", padding=-100, side="right", length=True),
-        }
-        self._ids = {
-            name: [random.integers(4, 16, size) for size in random.integers(3, 9, ROWS)] for name in self.fields
-        }
-        self.lengths = np.array([sum(map(len, pair)) for pair in zip(*self._ids.values(), strict=True)], np.int32)
-
-    def __len__(self) -> int:
-        return ROWS
-
-    def take(self, rows: np.ndarray) -> dict[str, Any]:
-        return {name: [ids[row] for row in rows] for name, ids in self._ids.items()}
-
-
 def train(engine: Engine, folder: Path, way: str, stage: int) -> list[list[float]]:
-    """Loss and gradient norm of each step of an epoch and more, then a digest of the weights."""
+    """The curve of one way to learn, after which it has to answer."""
     torch.manual_seed(3)
     model = task(max_new_tokens=5, **WAYS[way])
     module = model.build(scratch(folder, "bart", dropout=0.0), None)
-    engine.settings = EngineSettings(zero_stage=stage, bf16=False)  # type: ignore[arg-type]
-    engine.config = {}
-    per_device = GLOBAL_BATCH // engine.ranks
-    engine.prepare(module, Optimization(learning_rate=1e-2), total_steps=9, per_device=per_device, accumulation=1)
-    engine.module.train()
-    settings = BatchSettings(per_device_train_batch_size=per_device)
-    data = TrainBatches(Rows(), Padding(), settings, 1, engine.ranks, engine.rank, seed=5)  # type: ignore[arg-type]
-    found = []
-    for micro_batches in [step for epoch in range(2) for step in data.epoch(epoch)][:STEPS]:
-        result = engine.train_step(micro_batches, model.loss, model.count)
-        found.append([float(result.loss), float(result.grad_norm or 0)])
+    target = Field("labels", "int64", "ragged", padding=-100, side="right", length=True)
+    found = curve(engine, stage, model, module, Rows((TEXT, target), tokens=(4, 16)))
     engine.module.eval()
     ids = torch.tensor([[5, 6, 7]])
     texts = model.predict(engine.module, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})["texts"]
     assert len(texts[0]) == 2
-    state = engine.state_dict()  # the biases of attention keys have a gradient of 0, of which Adam makes noise
-    return [*found, [float(value.double().abs().sum()) for name, value in state.items() if "k_proj.bias" not in name]]
+    return found
 
 
 def test_one_curve_on_one_rank_and_on_two(tmp_path: Path) -> None:
     scratch(tmp_path, "bart")
-    started = []
-    for ranks in (1, 2):
-        for rank in range(ranks):
-            place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
-            place["DEEPGEN_RENDEZVOUS"] = f"file://{tmp_path}/meet-{ranks}"
-            place["XDG_CACHE_HOME"] = str(tmp_path)
-            command = [sys.executable, __file__, str(tmp_path / f"{ranks}.json")]
-            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-            helpers = {"PYTHONPATH": str(Path(__file__).parents[2])}
-            started.append(subprocess.Popen(command, env={**os.environ, **place, **helpers}, **pipes))
-    for process in started:
-        said = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, said[-3000:]
-    one, two = (json.loads((tmp_path / f"{ranks}.json").read_text()) for ranks in (1, 2))
+    one, two = one_and_two(tmp_path, __file__)
     assert len(one) == 2 * len(WAYS)
-    for name, curve in one.items():
-        assert curve[0][0] > curve[STEPS - 1][0]
-        for whole, divided in zip(curve, two[name], strict=True):
+    for name, found in one.items():
+        assert found[0][0] > found[STEPS - 1][0]
+        for whole, divided in zip(found, two[name], strict=True):
             np.testing.assert_allclose(divided, whole, rtol=1e-4, atol=1e-6, err_msg=name)
 
 

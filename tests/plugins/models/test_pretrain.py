@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from train_ranks import one_and_two
 
 from deepgen.kernel.batches import BatchSettings
 from deepgen.kernel.check import check
@@ -198,18 +198,7 @@ def curve(engine: Engine, scene: Scene, stage: int) -> dict[str, Any]:
 
 
 def test_one_curve_on_one_rank_and_on_two(folder: Path, tmp_path: Path) -> None:
-    started = []
-    for ranks in (1, 2):
-        for rank in range(ranks):
-            place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
-            place["DEEPGEN_RENDEZVOUS"] = f"file://{tmp_path}/meet-{ranks}"
-            command = [sys.executable, __file__, str(folder), str(tmp_path / f"{ranks}.json")]
-            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-            started.append(subprocess.Popen(command, env={**os.environ, **place}, **pipes))
-    for process in started:
-        said = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, said[-3000:]
-    one, two = (json.loads((tmp_path / f"{ranks}.json").read_text()) for ranks in (1, 2))
+    one, two = one_and_two(tmp_path, __file__, str(folder))
     assert list(one) == list(WAYS)
     for name, found in one.items():
         for part, whole in found.items():

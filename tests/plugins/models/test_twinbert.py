@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from model_folders import model_folders
+from train_ranks import BERT, STEPS, one_and_two
 
 from deepgen.kernel.check import check
 from deepgen.kernel.contracts import Batch, Field, Labels
@@ -32,7 +30,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "GPT2": {"n_embd": 16, "n_layer": 1, "n_head": 2},
     "T5": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
 }
-WAYS, STEPS = ("in_batch", "two towers", "pair"), 5
+WAYS = ("in_batch", "two towers", "pair")
 
 
 @pytest.fixture(scope="module")
@@ -274,18 +272,8 @@ def test_scenes_that_do_not_fit(tmp_path: Path, settings: dict[str, str], messag
 
 
 def test_one_curve_on_one_rank_and_on_two(tmp_path: Path) -> None:
-    started, program = [], str(Path(__file__).with_name("twinbert_ranks.py"))
-    for ranks in (1, 2):
-        for rank in range(ranks):
-            place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
-            place["DEEPGEN_RENDEZVOUS"] = f"file://{tmp_path}/meet-{ranks}"
-            command = [sys.executable, program, str(tmp_path / f"{ranks}.json")]
-            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-            started.append(subprocess.Popen(command, env={**os.environ, **place}, **pipes))
-    for process in started:
-        said = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, said[-3000:]
-    one, two = (json.loads((tmp_path / f"{ranks}.json").read_text()) for ranks in (1, 2))
+    (tmp_path / "bert.json").write_text(json.dumps(BERT))
+    one, two = one_and_two(tmp_path, str(Path(__file__).with_name("twinbert_ranks.py")))
     assert len(one) == 4 * len(WAYS)
     for name, curve in one.items():
         alone = [loss for loss, _ in curve[:STEPS] if loss == 0]  # a step of one row has no negatives
