@@ -96,12 +96,12 @@ def run(scene: Scene, terminal: Terminal) -> None:
     events.subscribe(progress)
     write_resolved(scene, folder.path / SCENE_FILE)
     record = scene.read(tracking.TrackingSettings)
-    if record.logging_dir is not None:
-        events.subscribe(Curves(record.logging_dir))
     tracker = tracking.start(folder.path, record)
     state: Literal["succeeded", "failed", "interrupted"] = "succeeded"
     message = ""
     try:
+        if record.logging_dir is not None:
+            events.subscribe(Curves(record.logging_dir))
         Phases(scene, engine, folder, events, stop).run()
     except Interrupted as error:
         state, message = "interrupted", str(error)

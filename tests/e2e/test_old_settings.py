@@ -78,3 +78,11 @@ def test_an_argument_file_trains_and_then_predicts(place: Path, deepgen: Deepgen
     deepgen("run", "imdb", "--do_predict", *local)
     texts = [line.split("\t")[0] for line in (place / "answers" / "out.txt").read_text().splitlines()]
     assert texts == [line.split("\t")[0] for line in (place / "eval.tsv").read_text().splitlines()]
+
+
+def test_curves_that_cannot_be_written_end_the_run_with_the_reason(place: Path, deepgen: Deepgen) -> None:
+    done = deepgen("run", "sentiment.yaml", "--logging_dir", "train.tsv/curves", "--tracking", "false", exits=2)
+    assert "logging_dir = 'train.tsv/curves': Not a directory; give a folder to write to" in done.stderr
+    assert "Traceback" not in done.stderr
+    *_, last = read_events(place / "runs" / "sentiment" / "events.jsonl")
+    assert (last.finished.state, last.finished.message[:11]) == (last.finished.FAILED, "logging_dir")
