@@ -119,7 +119,10 @@ def model_config(file: Path, tokenizer: Any, config_class: type | None = None) -
             "no plugin has registered it for the task"
         )
     make: Any = config_class or mapping[kind]
-    plain = make()
+    try:
+        plain = make()
+    except TypeError as error:
+        raise SceneError(f"{file}: {make.__name__}: {error}; give each of its arguments a default") from error
     for key in written:
         if not hasattr(plain, key):
             raise SceneError(f"{file}: {kind} has no setting '{key}'{did_you_mean(key, plain.to_dict())}")

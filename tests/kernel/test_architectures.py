@@ -167,6 +167,17 @@ def test_a_config_that_goes_on_from_one_of_transformers(tmp_path: Path) -> None:
     assert (type(again), again.config.scale) == (Mean, 0.25)
 
 
+def test_a_config_that_wants_values(tmp_path: Path) -> None:
+    class Needy(BagConfig):  # type: ignore[misc]
+        def __init__(self, size: int, **rest: Any) -> None:
+            super().__init__(hidden_size=size, **rest)
+
+    register_model(TASK, config=Needy)(Bag)
+    (tmp_path / "bag.yaml").write_text("model_type: bag_of_tests\nsize: 6\ntokenizer: {model: word_level}\n")
+    with pytest.raises(SceneError, match=r"bag\.yaml: Needy: .*'size'; give each of its arguments a default"):
+        opened(f"scratch:{tmp_path}/bag.yaml").load(AUTO)
+
+
 def test_a_class_that_generates(tmp_path: Path) -> None:
     class Own(quiet_transformers().BartForConditionalGeneration):  # type: ignore[misc]
         pass
