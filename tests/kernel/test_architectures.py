@@ -168,7 +168,7 @@ def test_a_config_that_goes_on_from_one_of_transformers(tmp_path: Path) -> None:
 
 
 def test_a_config_that_wants_values(tmp_path: Path) -> None:
-    class Needy(BagConfig):  # type: ignore[misc]
+    class Needy(BagConfig):
         def __init__(self, size: int, **rest: Any) -> None:
             super().__init__(hidden_size=size, **rest)
 
