@@ -227,7 +227,7 @@ class TwinBert(Model):
             state = {name: value for name, value in state.items() if not name.startswith(CROSSING)}
         for name, given in state.items():
             option, wanted = OPTIONS.get(name.partition(".")[0]), there.get(name)
-            if wanted is None and name.startswith("score."):
+            if self._kind == "in_batch" and name.startswith(CROSSING):
                 continue  # vectors alone are wanted
             if option is not None and (wanted is None or wanted.shape != given.shape):
                 raise SceneError(f"{option} does not fit {file}, where {name} is {list(given.shape)}")

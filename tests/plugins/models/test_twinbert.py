@@ -149,6 +149,8 @@ def test_hidden_layers_follow_the_crossing(folders: dict[str, Path], tmp_path: P
         fresh.encoder.embeddings.word_embeddings.weight, module.encoder.embeddings.word_embeddings.weight
     )
     assert dict(again.decided())["load_crossing"], "a model folder is read whole"
+    alone, without = build(tmp_path)
+    assert list(alone.predict(without, batch())) == ["vectors"]
     for other in ({"post_crossing_layers": 1}, {"post_crossing_size": 6}, {"post_crossing_layers": 0}):
         with pytest.raises(SceneError, match="post_crossing_layers or post_crossing_size does not fit"):
             build(tmp_path, PAIRS, **{**options, **other})
