@@ -84,7 +84,7 @@ class GuidedSeq2Seq(Generation):
         notes = list(super().check(scene, splits))
         if self.selected_class > self.latent_class:
             raise SceneError(f"selected_class = {self.selected_class} is more than latent_class = {self.latent_class}")
-        if self.distinct_texts and (self.num_beams or 2) <= (self.num_return_sequences or 1):
+        if self.distinct_texts and (self.num_beams or 1) <= (self.num_return_sequences or 1):
             raise SceneError("distinct_texts takes other beams in place of texts that are there: raise num_beams")
         if "train" in splits:
             if scene.values["use_peft"].value:

@@ -165,6 +165,7 @@ def test_scenes_that_fit(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"distinct_texts": "true", "num_beams": "2", "num_return_sequences": "2"}, "distinct_texts .*raise num_beams"),
+        ({"distinct_texts": "true"}, "distinct_texts .*raise num_beams"),
         ({"selected_class": "5"}, "selected_class.* = 5 is more than latent_class = 4"),
         ({"latent_class": "1"}, "latent_class"),
         ({"use_peft": "true"}, "use_peft.* the embeddings of the latents"),
