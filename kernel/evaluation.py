@@ -93,6 +93,8 @@ class Evaluator:
                     continue
                 losses.append((int(indices[0]), float(loss.total), loss.count))
                 predictions = self._predictions(features, indices, batch, answers)
+                if self.problem == "text" and self.reference is not None and _labels(batch, answers) is not None:
+                    predictions.references = features.columns([self.reference], indices)[self.reference]
                 for metric, collected in zip(metrics, states, strict=True):
                     collected.append(metric.update(predictions))
                 rows.append(predictions.rows)
@@ -179,16 +181,17 @@ class Evaluator:
         answers: Mapping[str, Any],
         columns: Sequence[str] = (),
     ) -> Predictions:
-        labels = answers.get("labels", batch.get("labels"))
-        reference = self.reference if self.problem == "text" and labels is not None else None
+        labels = _labels(batch, answers)
         made = predictions_of(features.row_numbers[indices], self.problem, answers, self.class_names)
         if labels is not None and self.problem != "text":
             made.labels = labels.cpu().numpy()
-        if reference is not None:
-            made.references = features.columns([reference], indices)[reference]
         if columns:
             made.columns = features.columns(columns, indices)
         return made
+
+
+def _labels(batch: Batch, answers: Mapping[str, Any]) -> Any:
+    return answers.get("labels", batch.get("labels"))
 
 
 def predictions_of(

@@ -89,7 +89,7 @@ class Predictions:
     labels: np.ndarray | None = None
     """[rows] int64 or float32, or [rows, classes] float32."""
     references: list[str] | None = None
-    """The true text of each row, as the input has it."""
+    """The true text of each row, as the input has it; in evaluation only."""
     class_names: tuple[str, ...] = ()
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The columns of `result_header`, for the outputter."""

@@ -86,3 +86,12 @@ def test_curves_that_cannot_be_written_end_the_run_with_the_reason(place: Path, 
     assert "Traceback" not in done.stderr
     *_, last = read_events(place / "runs" / "sentiment" / "events.jsonl")
     assert (last.finished.state, last.finished.message[:11]) == (last.finished.FAILED, "logging_dir")
+
+
+def test_targets_in_the_rows_to_predict_are_left_alone(place: Path, deepgen: Deepgen) -> None:
+    """As in the original, where prediction had the header of evaluation; the result does not repeat the target."""
+    header = ("--predict_model_header", "s2s_tokenize:letters:phones:tokens", "--result_header", "letters")
+    deepgen("run", "pronounce.yaml", *header, "--max_steps", "2", "--num_ranks", "2", "--tracking", "false")
+    words = [row.split("\t")[0] for row in (place / "words_eval.tsv").read_text().splitlines()]
+    lines = [line.split("\t") for line in (place / "runs" / "pronounce" / "predict.txt").read_text().splitlines()]
+    assert [line[0] for line in lines] == [word for word in words for _ in range(2)]
