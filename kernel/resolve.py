@@ -157,7 +157,7 @@ def _expand_max_length(given: Sequence[Given], declared: Mapping[str, Option], n
     """The original's `max_length` meant the cut of targets and the length of generation: it becomes the two."""
     meanings = [name for name in ("target_max_length", "max_new_tokens") if name in declared]
     expanded: list[Given] = []
-    set_themselves = {item.name: item for item in given}
+    set_themselves = {(item.name, item.kind): item for item in given}
     for item in given:
         if item.name != "max_length":
             expanded.append(item)
@@ -168,7 +168,7 @@ def _expand_max_length(given: Sequence[Given], declared: Mapping[str, Option], n
                 "the cut of the input is source_max_length"
             )
         for name in meanings:
-            other = set_themselves.get(name)
+            other = set_themselves.get((name, item.kind))  # of another kind, the later one wins
             if other is not None and other.raw != item.raw:
                 raise SceneError(
                     f"{item.place} = {item.shown} is another word for {name}, which is set to "

@@ -12,6 +12,7 @@ from broken_scenes import BROKEN, CLASSIFIER, FILES, WRITER, Broken
 
 from deepgen.controller.cli import main
 from deepgen.kernel.check import examine
+from deepgen.kernel.errors import SceneError
 from deepgen.kernel.settings import load
 
 
@@ -152,6 +153,13 @@ def test_max_length_means_two_settings(capsys: pytest.CaptureFixture[str]) -> No
     scene = load("scene.yaml", [])
     assert (scene.values["target_max_length"].value, scene.values["max_new_tokens"].value) == (20, 20)
     assert "max_length is read as target_max_length and max_new_tokens" in scene.notes[0]
+    values = load("scene.yaml", ["--max_new_tokens", "8"]).values
+    assert (values["target_max_length"].value, values["max_new_tokens"].value) == (20, 8)
+    with pytest.raises(SceneError, match="another word for max_new_tokens"):
+        load("scene.yaml", ["--max_length", "20", "--max_new_tokens", "8"])
+    write(Broken("", "", "", {"max_new_tokens": "8"}, WRITER))
+    values = load("scene.yaml", ["--max_length", "20"]).values
+    assert (values["target_max_length"].value, values["max_new_tokens"].value) == (20, 20)
 
 
 def test_nothing_heavy_is_imported() -> None:
