@@ -176,6 +176,9 @@ class Predictor:
         rejects: list[Reject] = []
         for number, record in enumerate(records):
             by_column = self._by_column(number, record)
+            if by_column is None:
+                rejects.append(Reject(number, ROWS, number + 1, "", repr(record), "is no row", ""))
+                continue
             texts = [json_text(by_column.get(name)) for name in self.used.columns]
             if None not in texts:
                 good.append(number)
@@ -190,12 +193,15 @@ class Predictor:
         numbers = np.array(good, np.int64)
         return Block(columns, numbers, numbers + 1, ROWS, rejects)
 
-    def _by_column(self, number: int, record: Any) -> Mapping[str, Any]:
+    def _by_column(self, number: int, record: Any) -> Mapping[str, Any] | None:
+        """A row as values by column; None for one to be skipped: no mapping, and not as long as the header."""
         if isinstance(record, Mapping):
             return record
         header = self.source.columns
         if isinstance(record, Sequence) and not isinstance(record, str | bytes) and len(record) == len(header):
             return dict(zip(header, record, strict=True))
+        if self.bad_rows == "skip":
+            return None
         wanted = f"a mapping by column, or the values of {self.source.header}, {','.join(header)}"
         raise DataError(f"{ROWS}[{number}] is {record!r:.80}; give {wanted}")
 
