@@ -7,6 +7,9 @@ from pathlib import Path
 
 from deepgen.kernel.events import read_events
 
+SHOWN = 6
+"""How many scores a line has: those of each class would fill a page."""
+
 
 def summary(folder: Path) -> str:
     """Scores and rows of a finished run, such as `eval_acc 0.883 eval_loss 0.304, 300 rows predicted`.
@@ -22,7 +25,8 @@ def summary(folder: Path) -> str:
         raise ValueError(f"{folder}/metrics.json: {scores}")
     if not (folder / "model" / "config.json").is_file():
         raise ValueError(f"{folder}/model: no model")
-    said = " ".join(f"{name.removeprefix('eval_')} {score:.3f}" for name, score in sorted(scores.items()))
+    shown = list(scores.items())[:SHOWN]
+    said = " ".join(f"{name.removeprefix('eval_')} {score:.3f}" for name, score in shown)
     rows = {event.data_set.split: event.data_set.rows for event in events if event.HasField("data_set")}
     for event in events:
         if event.HasField("predicted"):
