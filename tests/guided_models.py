@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+import scratch_models
 import torch
+from scratch_models import ENCODER_DECODERS, SOURCES, TARGETS, TOKENS
 
-from deepgen.kernel.contracts import Batch, Field, Labels
-from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
+from deepgen.kernel.contracts import Batch
+from deepgen.kernel.pretrained import Pretrained
 from deepgen.kernel.registry import find
 
-SOURCES, TARGETS = ["c a t", "b o a t", "d o"], ["K AE T", "B OW T", "D UW UW UW"]
-BART = {
-    "d_model": 16,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 32,
-    "decoder_ffn_dim": 32,
-    "max_position_embeddings": 32,
-}
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "t5": {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1},
-    "bart": BART,
-    "marian": BART,
-    "mbart": BART,
-}
-TOKENS = Labels(Field("labels", "int64", "ragged", padding=-100, side="right"), 1)
 K = 3
 MODES = ("enc", "dec", "enc_dec")
 
 
 def scratch(folder: Path, kind: str, **config: Any) -> Pretrained:
-    file = folder / f"{kind}.json"
-    tokenizer = {"model": "word_level"}
-    file.write_text(json.dumps({"model_type": kind, **ARCHITECTURES[kind], **config, "tokenizer": tokenizer}))
-    return Pretrained(PretrainedSettings(model=f"scratch:{file}"), lambda: SOURCES + TARGETS)
+    return scratch_models.scratch(folder, kind, {**ENCODER_DECODERS[kind], **config}, SOURCES + TARGETS)
 
 
 def task(**options: Any) -> Any:
@@ -50,9 +30,7 @@ def build(pretrained: Pretrained, **options: Any) -> tuple[Any, Any]:
     model = task(**options)
     module = model.build(pretrained, TOKENS).eval()
     if pretrained.folder is None:
-        for parameter in module.parameters():  # weights as they are drawn would make near the same text of everything
-            if parameter.ndim > 1:
-                parameter.data.normal_(0, 0.5)
+        scratch_models.spread(module, 0.5)
     return model, module
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import scratch_models
 import torch
 
 from deepgen.kernel.contracts import Batch, Field, Labels
@@ -44,19 +43,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 TOKENS = Labels(Field("labels", "int64", "ragged", padding=-100), 1)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = tmp_path_factory.mktemp("scratch")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(made))
-        yield made
-
-
 def scratch(folder: Path, kind: str, **config: Any) -> Pretrained:
-    file = folder / f"{kind}.json"
-    written = {"model_type": kind, **ARCHITECTURES.get(kind, {}), **config, "tokenizer": {"model": "word_level"}}
-    file.write_text(json.dumps(written))
-    return Pretrained(PretrainedSettings(model=f"scratch:{file}"), lambda: SOURCES + TARGETS)
+    return scratch_models.scratch(folder, kind, {**ARCHITECTURES.get(kind, {}), **config}, SOURCES + TARGETS)
 
 
 def task(**options: Any) -> Any:
@@ -68,9 +56,7 @@ def build(pretrained: Pretrained, **options: Any) -> tuple[Any, Any]:
     model = task(**options)
     module = model.build(pretrained, TOKENS).eval()
     if pretrained.is_new("all"):
-        for parameter in module.parameters():  # weights as they are drawn would make near the same text of everything
-            if parameter.ndim > 1:
-                parameter.data.normal_(0, 0.7)
+        scratch_models.spread(module, 0.7)
     return model, module
 
 

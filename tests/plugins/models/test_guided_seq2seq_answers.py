@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from guided_models import MODES, SOURCES, K, batch, build, classifiers, scratch, task
+from guided_models import MODES, K, batch, build, classifiers, scratch, task
+from scratch_models import SOURCES
 
 from deepgen.kernel.check import check
 from deepgen.kernel.contracts import Field
@@ -17,14 +17,6 @@ from deepgen.kernel.errors import SceneError
 from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.settings import load
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = tmp_path_factory.mktemp("scratch")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(made))
-        yield made
 
 
 def each_latent(module: Any, pretrained: Pretrained, row: int, mode: str, **settings: Any) -> list[list[str]]:

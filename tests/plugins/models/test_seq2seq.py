@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import scratch_models
 import torch
+from scratch_models import ENCODER_DECODERS, SOURCES, TARGETS, TOKENS
 
-from deepgen.kernel.contracts import Batch, Field, Labels
+from deepgen.kernel.contracts import Batch, Field
 from deepgen.kernel.errors import SceneError
 from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.registry import find
 
-SOURCES, TARGETS = ["c a t", "b o a t", "d o"], ["K AE T", "B OW T", "D UW UW UW"]
-BART = {
-    "d_model": 16,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 32,
-    "decoder_ffn_dim": 32,
-    "max_position_embeddings": 32,
-}
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "t5": {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1},
-    "bart": BART,
-    "marian": BART,
-    "pegasus": BART,
-    "mbart": BART,
-    "m2m_100": BART,
-}
-TOKENS = Labels(Field("labels", "int64", "ragged", padding=-100, side="right"), 1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = tmp_path_factory.mktemp("scratch")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(made))
-        yield made
-
 
 def scratch(folder: Path, kind: str) -> Pretrained:
-    file = folder / f"{kind}.json"
-    file.write_text(json.dumps({"model_type": kind, **ARCHITECTURES[kind], "tokenizer": {"model": "word_level"}}))
-    return Pretrained(PretrainedSettings(model=f"scratch:{file}"), lambda: SOURCES + TARGETS)
+    return scratch_models.scratch(folder, kind, ENCODER_DECODERS[kind], SOURCES + TARGETS)
 
 
 def task(**options: Any) -> Any:
@@ -73,7 +43,7 @@ def batch(pretrained: Pretrained) -> Batch:
     return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
 
 
-@pytest.mark.parametrize("kind", list(ARCHITECTURES))
+@pytest.mark.parametrize("kind", list(ENCODER_DECODERS))
 def test_loss_is_the_sum_of_the_own_loss(folder: Path, kind: str) -> None:
     pretrained = scratch(folder, kind)
     model, module = build(pretrained)
@@ -140,7 +110,7 @@ def test_generates_saves_and_loads(folder: Path, tmp_path: Path, kind: str) -> N
     assert again.generation_settings() == {}
 
 
-@pytest.mark.parametrize("kind", list(ARCHITECTURES))
+@pytest.mark.parametrize("kind", list(ENCODER_DECODERS))
 def test_a_beam_search_finds_what_transformers_finds(folder: Path, kind: str) -> None:
     pretrained = scratch(folder, kind)
     model, module = build(pretrained, num_beams=4, max_new_tokens=12)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import scratch_models
 import torch
+from scratch_models import TOKENS
 from train_ranks import curves, train
 
 from deepgen.kernel.check import check
-from deepgen.kernel.contracts import Batch, Field, Labels
+from deepgen.kernel.contracts import Batch, Field
 from deepgen.kernel.errors import SceneError
 from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.lora import Adapter, LoraSettings
@@ -28,7 +29,6 @@ BERT = {
     "intermediate_size": 32,
     "max_position_embeddings": 32,
 }
-TOKENS = Labels(Field("labels", "int64", "ragged", padding=-100, side="right"), 1)
 WAYS: list[dict[str, Any]] = [{}, {"rel_pos_type": 1, "max_rel_pos": 4}, {"rel_pos_type": 2, "fast_qkv": True}]
 SEARCHES: list[dict[str, Any]] = [
     {},
@@ -38,14 +38,6 @@ SEARCHES: list[dict[str, Any]] = [
 ]
 KINDS = ["word_piece", "word_level"]
 """With [CLS] and [SEP] around each text, and with `</s>` behind it."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = tmp_path_factory.mktemp("scratch")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(made))
-        yield made
 
 
 def scratch(folder: Path, kind: str = "word_piece", architecture: str = "bert", attention: str = "sdpa") -> Pretrained:
@@ -61,9 +53,7 @@ def build(pretrained: Pretrained, **options: Any) -> tuple[Any, Any]:
     model: Any = find("model", "unilm").plugin(**options)
     module = model.build(pretrained, TOKENS).eval()
     if pretrained.is_new("all"):
-        for parameter in module.parameters():  # weights as they are drawn would make near the same text of everything
-            if parameter.ndim > 1:
-                parameter.data.normal_(0, 0.7)
+        scratch_models.spread(module, 0.7)
     return model, module
 
 

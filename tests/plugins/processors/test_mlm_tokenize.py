@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,6 @@ from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.registry import find
 
 TEXTS = [" ".join(f"w{(row * 7 + place) % 50}" for place in range(row % 40)) for row in range(400)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = tmp_path_factory.mktemp("scratch")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(made))
-        yield made
 
 
 def pretrained(folder: Path, kind: str) -> Pretrained:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,6 @@ def of_t5(length: int, density: float = 0.15, mean: float = 3.0) -> tuple[int, i
     """Tokens of noise and spans, as `random_spans_noise_mask` of T5 and of Hugging Face's example has them."""
     noise = min(max(int(np.round(length * density)), 1), length - 1)
     return noise, max(int(np.round(noise / mean)), 1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = tmp_path_factory.mktemp("scratch")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(made))
-        yield made
 
 
 def pretrained(folder: Path, kind: str = "t5", model: str = "word_level", sentinels: int = 60) -> Pretrained:
