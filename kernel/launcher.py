@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from .attempt import STOPPED, first_error, stopped_at_once
+from .errors import Interrupted
+
 SECONDS_TO_REPORT = 15.0
 """How long the other ranks may take to end by themselves after one has failed."""
 SECONDS_TO_DIE = 5.0
@@ -38,6 +41,9 @@ def launch(reference: str, tokens: Sequence[str], ranks: int) -> int:
         for rank in range(ranks):
             _children.append(subprocess.Popen(command, env=_environment(rank, ranks, attempt)))
         codes = _wait()
+        if stopped_at_once(attempt):
+            print(f"deepgen: {STOPPED}", file=sys.stderr)
+            return Interrupted.exit_code
         for line in _first_error(attempt, codes):
             print(f"deepgen: {line}", file=sys.stderr)
         return _verdict(codes)
@@ -105,9 +111,8 @@ def _end() -> None:
 
 def _first_error(attempt: Path, codes: Sequence[int]) -> list[str]:
     """What the first rank to fail wrote down; the others failed because of it."""
-    records = sorted(attempt.glob("rank_*.error"), key=lambda record: record.stat().st_mtime_ns)
-    if records:
-        return records[0].read_text(encoding="utf-8").splitlines()
+    if (said := first_error(attempt)) is not None:
+        return said.splitlines()
     killed = [(rank, code) for rank, code in enumerate(codes) if code < 0]
     if killed:
         rank, code = killed[0]

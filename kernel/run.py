@@ -6,10 +6,10 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from . import attempt
 from .errors import DeepgenError, Interrupted
 from .options import Range
 from .scene import SPLITS, Scene, Split
@@ -53,6 +53,8 @@ class Stop:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
+            if (folder := attempt.folder()) is not None:
+                attempt.code(folder, int(os.environ.get("RANK", "0")), Interrupted.exit_code)
             os._exit(Interrupted.exit_code)
         self.asked = True
 
@@ -108,6 +110,8 @@ def run(scene: Scene, terminal: Terminal) -> None:
         raise
     except BaseException as error:
         state, message = "failed", first_error(error)
+        if not isinstance(error, DeepgenError) and attempt.stopped_at_once(attempt.folder()):
+            state, message = "interrupted", attempt.STOPPED
         raise
     finally:
         events.finished(state, message, seconds=time.monotonic() - begin)
@@ -139,10 +143,9 @@ def first_error(error: BaseException) -> str:
 
     A rank that dies takes the others' connections with it, so their errors say little.
     """
-    if not isinstance(error, DeepgenError) and (attempt := os.environ.get("DEEPGEN_ATTEMPT")):
+    if not isinstance(error, DeepgenError) and (folder := attempt.folder()) is not None:
         time.sleep(1.0)
-        records = sorted(Path(attempt).glob("rank_*.error"), key=lambda record: record.stat().st_mtime_ns)
-        if records:
-            return records[0].read_text(encoding="utf-8").strip()
+        if (said := attempt.first_error(folder)) is not None:
+            return said
     text = str(error).strip().split("\n")[0]
     return text if isinstance(error, DeepgenError) else f"{type(error).__name__}: {text}"

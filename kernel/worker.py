@@ -5,20 +5,14 @@ Under the DeepSpeed launcher: `deepspeed --num_gpus 2 --module deepgen.kernel.wo
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
-import time
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
+from . import attempt
 from .errors import DeepgenError, Interrupted, RunError, SceneError, UserError
 from .terminal import Terminal
-
-ROOM = 4096
-"""Bytes that are kept on the disk for the words a rank ends with."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,16 +21,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["DEEPGEN_DEVICES"]
     rank = int(os.environ.get("RANK", "0"))
     terminal = Terminal(rank)
-    attempt = Path(os.environ.get("DEEPGEN_ATTEMPT") or os.devnull)
-    if not attempt.is_dir():
+    folder = attempt.folder()
+    if folder is None:
         return _main(argv, rank, terminal)
-    _begin(attempt, rank)
+    attempt.begin(folder, rank)
     code = _main(argv, rank, terminal)
     if code == 0:
-        _end(attempt, rank, "done", "")
+        attempt.done(folder, rank)
     else:
-        with contextlib.suppress(OSError):  # the error itself is on record, for which there is room
-            _leave(attempt, f"rank_{rank}.code", f"{code}\n")
+        attempt.code(folder, rank, code)
     return code
 
 
@@ -94,42 +87,10 @@ def _arguments(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 def _report(message: str, rank: int, terminal: Terminal) -> None:
     """Leaves the cause for the launcher, which prints the first one; without it, the rank says so itself."""
-    attempt = os.environ.get("DEEPGEN_ATTEMPT")
-    if attempt and Path(attempt).is_dir():
-        _end(Path(attempt), rank, "error", message + "\n")
+    if (folder := attempt.folder()) is not None:
+        attempt.failed(folder, rank, message)
     elif rank == 0:
         terminal.say(f"deepgen: {message}")
-
-
-def _begin(attempt: Path, rank: int) -> None:
-    """Says which process the rank is, since a pid alone could be another's later; takes room for how it will end."""
-    handle = os.open(attempt / f".rank_{rank}.end", os.O_WRONLY | os.O_CREAT, 0o600)
-    with contextlib.suppress(OSError):
-        os.posix_fallocate(handle, 0, ROOM)
-    os.close(handle)
-    stat = Path("/proc/self/stat")
-    if stat.exists():
-        start_time = int(stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19])
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        me = {"pid": os.getpid(), "start_time": start_time, "boot_id": boot}
-        _leave(attempt, f"rank_{rank}.pid", json.dumps(me) + "\n")
-
-
-def _end(attempt: Path, rank: int, kind: str, text: str) -> None:
-    """Writes rank_N.done or rank_N.error, in the room that was taken before: a full disk does not lose it."""
-    aside = attempt / f".rank_{rank}.end"
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT, 0o600)
-    written = os.write(handle, text.encode()[:ROOM])
-    os.ftruncate(handle, written)
-    os.close(handle)
-    aside.rename(attempt / f"rank_{rank}.{kind}")
-
-
-def _leave(attempt: Path, name: str, text: str) -> None:
-    """Writes a file that is there whole or not at all."""
-    aside = attempt / f".{name}.{time.time_ns()}"
-    aside.write_text(text, encoding="utf-8")
-    aside.rename(attempt / name)
 
 
 def _see(terminal: Terminal) -> str:

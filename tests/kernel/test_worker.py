@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from deepgen.kernel import attempt
+
 WORKER = [sys.executable, "-m", "deepgen.kernel.worker"]
 
 
@@ -31,3 +33,19 @@ def test_a_rank_that_is_done_says_so_and_takes_the_devices_it_is_given(tmp_path:
     given = {"RANK": "0", "DEEPGEN_ATTEMPT": str(tmp_path), "DEEPGEN_DEVICES": "GPU-a,3", "CUDA_VISIBLE_DEVICES": "0,1"}
     subprocess.run([sys.executable, "-c", program], env={**os.environ, **given}, check=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rank_0.done", "rank_0.pid"]
+
+
+def test_a_rank_that_left_without_a_word_was_stopped_and_the_others_did_not_fail(tmp_path: Path) -> None:
+    attempt.code(tmp_path, 0, 130)
+    attempt.failed(tmp_path, 1, "rank 1 failed: RuntimeError: Connection reset by peer")
+    attempt.code(tmp_path, 1, 1)
+    assert attempt.stopped_at_once(tmp_path)
+
+
+def test_a_rank_that_failed_while_another_stopped_cleanly_has_failed(tmp_path: Path) -> None:
+    attempt.failed(tmp_path, 1, "rank 1 failed: OSError: No space left on device")
+    attempt.code(tmp_path, 1, 1)
+    attempt.failed(tmp_path, 0, "stopped; the same command goes on from here")
+    attempt.code(tmp_path, 0, 130)
+    assert not attempt.stopped_at_once(tmp_path)
+    assert attempt.first_error(tmp_path) == "rank 1 failed: OSError: No space left on device"
