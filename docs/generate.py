@@ -7,8 +7,9 @@ from pathlib import Path
 
 from deepgen.kernel import registry
 from deepgen.kernel.contracts import Metric, Model, Outputter, Problem
-from deepgen.kernel.descriptors import describe, option_message, summary
+from deepgen.kernel.descriptors import describe, summary
 from deepgen.kernel.options import options_of
+from deepgen.kernel.schemas import option_message
 from deepgen.kernel.settings import KERNEL
 from deepgen.v1.plugin_pb2 import Field, Option
 

@@ -48,6 +48,8 @@ class Plugin(ABC):  # noqa: B024 - each kind adds its own abstract methods
 
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""
+    elsewhere: ClassVar[str | None] = None
+    """Of a plugin in another process: what stands for its code."""
 
     def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
         """Refuses, before a run and without torch, options that do not go with the scene; gives notes for a person.

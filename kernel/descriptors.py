@@ -7,10 +7,12 @@ from deepgen.v1 import plugin_pb2, scene_pb2
 from . import registry
 from .contracts import Field, Metric, Model, Outputter, Plugin, Processor
 from .errors import UserError
-from .options import Option, build, options_of
+from .options import build, options_of
+from .plugin_code import digest
 from .record import plain
 from .resolve import named_plugins
 from .scene import Scene
+from .schemas import field_message, option_message
 
 _ORIGINS = {
     "default": scene_pb2.Origin.DEFAULT,
@@ -18,21 +20,37 @@ _ORIGINS = {
     "command line": scene_pb2.Origin.COMMAND_LINE,
     "model folder": scene_pb2.Origin.MODEL_FOLDER,
 }
+ABILITIES = {
+    "processor": ("check", "draw"),
+    "model": ("check",),
+    "metric": ("check", "merge"),
+    "outputter": ("check", "assemble", "read"),
+    "trainer": (),
+}
+"""By kind: the methods that not every plugin has of its own."""
 
 
 def describe(found: registry.Found) -> plugin_pb2.PluginDescriptor:
     """What a plugin says of itself."""
     plugin = found.plugin
     inputs, outputs = _fields(plugin)
+    least, most = plugin.columns_in if issubclass(plugin, Processor) else (0, 0)
     return plugin_pb2.PluginDescriptor(
         kind=plugin_pb2.PluginDescriptor.Kind.Value(plugin.kind.upper()),
         name=plugin.name,
         version=found.version,
         summary=summary(plugin),
         options=[option_message(option) for option in options_of(plugin, f"{plugin.kind} {plugin.name}")],
-        inputs=[_field(field) for field in inputs],
-        outputs=[_field(field) for field in outputs],
+        inputs=[field_message(field) for field in inputs],
+        outputs=[field_message(field) for field in outputs],
         source=found.source,
+        digest=digest(plugin),
+        abilities=[name for name in ABILITIES[plugin.kind] if _has(plugin, name)],
+        fits=sorted(getattr(plugin, "fits", ())),
+        least_columns=least,
+        most_columns=most,
+        higher_is_better=getattr(plugin, "higher_is_better", False),
+        extension=getattr(plugin, "extension", ""),
     )
 
 
@@ -54,22 +72,14 @@ def describe_scene(scene: Scene) -> scene_pb2.Scene:
     return scene_pb2.Scene(name=scene.name, path=str(scene.path or ""), settings=settings, plugins=plugins)
 
 
-def option_message(option: Option) -> plugin_pb2.Option:
-    """One declared option."""
-    return plugin_pb2.Option(
-        name=option.name,
-        type=option.kind,
-        default=plain(option.default),
-        has_default=True,
-        choices=option.choices,
-        help=option.help,
-        aliases=option.aliases,
-    )
-
-
 def summary(plugin: type[Plugin]) -> str:
     """The first line of a plugin's docstring."""
     return (plugin.__doc__ or "").strip().split("\n")[0]
+
+
+def _has(plugin: type[Plugin], ability: str) -> bool:
+    """Whether it has a method of its own beside that of its kind."""
+    return getattr(plugin, ability) is not getattr(registry.KINDS[plugin.kind], ability)
 
 
 def _fields(plugin: type[Plugin]) -> tuple[list[Field], list[Field]]:
@@ -90,12 +100,3 @@ def _fields(plugin: type[Plugin]) -> tuple[list[Field], list[Field]]:
     except UserError:  # it cannot be made without options
         return [], []
     return [], []
-
-
-def _field(field: Field) -> plugin_pb2.Field:
-    return plugin_pb2.Field(
-        name=field.name,
-        dtype=field.dtype,
-        shape=plugin_pb2.Field.Shape.Value(field.shape.upper()),
-        padding=str(field.padding) if field.shape == "ragged" else "",
-    )

@@ -92,7 +92,7 @@ def options_of(owner: type, declared_by: str) -> tuple[Option, ...]:
     hints = _hints(owner, declared_by)
     helps: dict[str, str] = {}
     for part in reversed(owner.__mro__):
-        helps.update(_field_docs(part))
+        helps.update(vars(part).get("option_help") or _field_docs(part))
     found = []
     for field in dataclasses.fields(owner):
         if field.default is not dataclasses.MISSING:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import threading
-from abc import ABC
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from .contracts import BadRows, Field, Plugin, Processor
+from .contracts import BadRows, Field, Processor
 from .drawing import draws
 from .errors import DeepgenError, PluginError, SceneError, did_you_mean
+from .plugin_code import sources
 from .readers import parse
 from .rows import Block, Chunk, Reject, Source, source
 
@@ -32,7 +30,6 @@ ROW, LENGTH, KEPT = "#row", "#length", "#column:"
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")
-DECLARING = {f"{__package__}.{name}" for name in ("contracts", "errors", "options", "registry")}
 
 
 @dataclass
@@ -182,7 +179,7 @@ class Processing:
         for processor, item in zip(self.processors, self.items, strict=True):
             options = {one.name: vars(processor)[one.name] for one in dataclasses.fields(processor)}  # type: ignore[arg-type]
             yield repr((item.text, processor.name, sorted(options.items()), processor.fields()))
-            yield from _sources(type(processor))
+            yield from sources(type(processor))
 
 
 class PerThread:
@@ -230,20 +227,3 @@ def _stored(processor: Processor, declared: Field, array: Any) -> Any:
         return array if array.type == number else array.cast(number)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise PluginError(f"processor '{processor.name}': '{declared.name}' is no {number}: {error}") from error
-
-
-def _sources(plugin: type) -> Iterator[str]:
-    """The source text of a plugin, of its bases and of the modules of its own package that it names.
-
-    The contracts and their like declare things and compute nothing: features outlive a change of theirs.
-    """
-    modules = {kind.__module__ for kind in plugin.__mro__ if kind not in (object, ABC, Plugin, Processor)}
-    top = plugin.__module__.partition(".")[0]
-    for value in list(vars(sys.modules[plugin.__module__]).values()):
-        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-        if isinstance(name, str) and name.partition(".")[0] == top:
-            modules.add(name)
-    for name in sorted(modules - DECLARING):
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if file is not None:
-            yield name + "\n" + Path(file).read_text(encoding="utf-8")

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from ...kernel.check import check
-from ...kernel.descriptors import option_message, summary
+from ...kernel.descriptors import summary
 from ...kernel.errors import UserError
 from ...kernel.launcher import launch
 from ...kernel.options import options_of
 from ...kernel.run import RunSettings
 from ...kernel.scene import Scene
+from ...kernel.schemas import option_message
 from ...kernel.settings import KERNEL, load
 from .check import split
 from .devices import count_gpus
