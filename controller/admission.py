@@ -44,7 +44,9 @@ class Roots:
     scenes: tuple[Path, ...] = ()
     """Where a scene is looked for by its name, besides those that come with DeepGen; may be read as `data`."""
     plugins: tuple[Path, ...] = ()
-    """Where plugin files may be; their code runs in the jobs."""
+    """Where plugin files and programs may be; their code runs in the jobs."""
+    endpoints: tuple[str, ...] = ()
+    """Servers of plugins that jobs may ask."""
 
     def shelves(self) -> tuple[Path, ...]:
         """Where a scene is looked for by name; the first that has it gives it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ OWN = ("output_dir", "overwrite_output_dir", "cache_dir", "logging_dir", "mlflow
 MOST_FILES = 10_000
 """Files of a folder or a glob that are looked at for links that lead outside."""
 _DATA_SET = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)?(:[\w.\[\]%:+-]*)?")
-_ALREADY = re.compile(r"(package|hub):|scratch:/|/|~")
+_ALREADY = re.compile(r"(package|hub|grpcs?):|(scratch|exec|unix):/|/|~")
 
 
 def check_own(given: Iterable[Given]) -> None:
@@ -68,14 +69,30 @@ def plugin_files(given: Iterable[Given], roots: Roots) -> tuple[Path, ...]:
         except ValueError as error:
             raise SceneError(f"{item.place} = {item.shown} {error}") from None
         for value in values:
-            path = real(Path(item.resolve(value)), tuple(folder.resolve() for folder in roots.plugins))
+            path = _plugin(item.resolve(value), roots)
             if path is None:
                 where = (
-                    "the folders for plugins" if roots.plugins else "what this server allows: it has none for plugins"
+                    "what this server allows for plugins (serve --plugins)"
+                    if roots.plugins or roots.endpoints
+                    else "what this server allows: it has none for plugins"
                 )
                 raise _refusal(f"{item.place} = {item.shown} is outside {where}", "OUTSIDE")
             files.append(path)
     return tuple(files)
+
+
+def _plugin(value: str, roots: Roots) -> Path | None:
+    """The file of a plugin, where it is inside the folders for them: Python, a program, or a socket; or a server."""
+    scheme, _, rest = value.partition(":")
+    if scheme in ("grpc", "grpcs"):
+        return Path(value) if value in roots.endpoints else None
+    if scheme == "exec":
+        try:
+            rest = shlex.split(rest)[0]
+        except (ValueError, IndexError):
+            return None
+    path = Path(rest if scheme in ("exec", "unix") else value)
+    return real(path, tuple(folder.resolve() for folder in roots.plugins)) if path.is_absolute() else None
 
 
 def check_inside(scene: Scene, roots: Sequence[Path]) -> None:

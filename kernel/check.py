@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from . import lora, registry
+from . import lora, no_model, registry
 from .contracts import Field, Model, Plugin, Problem, Processor
 from .deepspeed_config import agree, check_given, enabled, read_config, zero_stage
 from .drawing import draws
@@ -73,7 +73,8 @@ def _examine(scene: Scene, live: Source | None) -> Findings:
     if logging_dir is not None and Path(logging_dir).is_file():
         raise SceneError(f"logging_dir = '{logging_dir}' is a file; give a folder")
     model = scene.read(PretrainedSettings)
-    Pretrained(model)
+    if no_model.of(model, scene.model.elsewhere is not None) is None:
+        Pretrained(model)
     if model.previous_dir is not None and model.model not in (None, "local"):
         found.notes.append(f"{scene.where('previous_dir')} has no effect: model is '{model.model}', not local")
     if "train" in found.splits:

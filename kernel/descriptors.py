@@ -9,17 +9,10 @@ from .contracts import Field, Metric, Model, Outputter, Plugin, Processor
 from .errors import UserError
 from .options import build, options_of
 from .plugin_code import digest
-from .record import plain
 from .resolve import named_plugins
 from .scene import Scene
-from .schemas import field_message, option_message
+from .schemas import described, field_message, option_message, scene_message
 
-_ORIGINS = {
-    "default": scene_pb2.Origin.DEFAULT,
-    "scene file": scene_pb2.Origin.SCENE_FILE,
-    "command line": scene_pb2.Origin.COMMAND_LINE,
-    "model folder": scene_pb2.Origin.MODEL_FOLDER,
-}
 ABILITIES = {
     "processor": ("check", "draw"),
     "model": ("check",),
@@ -33,6 +26,8 @@ ABILITIES = {
 def describe(found: registry.Found) -> plugin_pb2.PluginDescriptor:
     """What a plugin says of itself."""
     plugin = found.plugin
+    if plugin.elsewhere is not None:
+        return described(plugin, found.source)
     inputs, outputs = _fields(plugin)
     least, most = plugin.columns_in if issubclass(plugin, Processor) else (0, 0)
     return plugin_pb2.PluginDescriptor(
@@ -56,20 +51,13 @@ def describe(found: registry.Found) -> plugin_pb2.PluginDescriptor:
 
 def describe_scene(scene: Scene) -> scene_pb2.Scene:
     """A resolved scene with the origin of each value."""
-    settings = [
-        scene_pb2.Setting(
-            name=value.option.name,
-            value=plain(value.value),
-            origin=scene_pb2.Origin(kind=_ORIGINS[value.origin.kind], file=value.origin.file, line=value.origin.line),
-            declared_by=value.option.declared_by,
-        )
-        for value in scene.values.values()
-    ]
     plugins = []
     for kind, name in dict.fromkeys((kind, name) for kind, name, _ in named_plugins(scene.values)):
         found = registry.find(kind, name)
         plugins.append(scene_pb2.PluginReference(kind=kind, name=name, version=found.version, source=found.source))
-    return scene_pb2.Scene(name=scene.name, path=str(scene.path or ""), settings=settings, plugins=plugins)
+    message = scene_message(scene)
+    message.plugins.extend(plugins)
+    return message
 
 
 def summary(plugin: type[Plugin]) -> str:

@@ -21,6 +21,7 @@ from . import errors, registry
 from .contracts import Outputter, Predictions
 from .errors import DeepgenError, PluginError, RunError
 from .options import build, options_of
+from .stand_ins.loading import load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -192,7 +193,7 @@ def work() -> None:
             try:
                 if outputter is None:
                     for file in plugins:
-                        registry.load_file(file)
+                        load(file)
                     plugin = registry.find("outputter", name).plugin
                     outputter = build(plugin, options, f"outputter {name}")
                 answer = formatted(outputter, predictions)

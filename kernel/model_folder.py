@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .endpoints import is_endpoint
 from .record import SCENE_FILE, write_resolved
 
 if TYPE_CHECKING:
@@ -48,9 +49,16 @@ def save_model(
 
 
 def copy_plugins(scene: Scene, folder: Path) -> tuple[str, ...]:
-    """Puts the scene's own plugin files into a model folder; gives their paths as the scene in it names them."""
+    """Puts the scene's own plugin files into a model folder; gives their paths as the scene in it names them.
+
+    Plugins in other processes stay where they are.
+    """
     names: list[str] = []
-    for file in map(Path, scene.settings.plugin):
+    for plugin in scene.settings.plugin:
+        if is_endpoint(plugin):
+            names.append(plugin)
+            continue
+        file = Path(plugin)
         name = f"plugins/{file.name}" if f"plugins/{file.name}" not in names else f"plugins/{len(names)}_{file.name}"
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(file, folder / name)

@@ -1,8 +1,9 @@
-"""Reads a value of a declared type from what was written in a scene or on the command line."""
+"""Reads a value of a declared type from what was written in a scene or on the command line, and writes it so."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import types
 import typing
@@ -47,6 +48,19 @@ def words(kind: Any, is_path: bool = False) -> str:
         else:
             kinds.append({bool: "true or false", int: "whole number", float: "number"}.get(part, str(part)))
     return " or ".join(kinds)
+
+
+def plain(value: Any) -> str:
+    """A value as one writes it on the command line; mappings as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple | list):
+        return ",".join(plain(item) for item in value)
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
 def parse(kind: Any, raw: Raw, is_path: bool = False) -> Any:

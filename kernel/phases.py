@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import cpu_bf16, training
+from . import cpu_bf16, no_model, training
 from .batches import BatchSettings, Padding
 from .caches import CacheSettings
 from .checkpoints import Checkpoints
@@ -101,6 +101,8 @@ class Phases:
     def pretrained(self) -> Pretrained:
         """The model that the run starts from."""
         settings, cache = self.scene.read(PretrainedSettings), self.scene.read(CacheSettings)
+        if (none := no_model.of(settings, self.scene.model.elsewhere is not None)) is not None:
+            return none
         attention = cpu_bf16.attention(self.engine.device, self.engine.dtype)
         return Pretrained(settings, self._train_texts, attention, cache, self.scene.settings.task)
 

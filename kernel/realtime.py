@@ -26,11 +26,11 @@ from .engine import EngineSettings
 from .errors import DataError, SceneError
 from .evaluation import predictions_of
 from .formatting import blocks_of
+from .parsing import plain
 from .pretrained import Pretrained, PretrainedSettings
 from .processing import LENGTH, ROW, Processing
 from .ranks import Ranks
 from .readers import json_text
-from .record import plain
 from .results import ResultSettings, outputter_name
 from .rows import SUFFIXES, Block, Chunk, Format, Reject, RowSettings, Source
 from .scene import SPLITS, Scene

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .parsing import plain
 from .scene import Scene, Value
 from .sources import DEFAULTS
 
@@ -43,19 +43,6 @@ def plain_settings(text: str) -> dict[str, Any]:
 def text_of(value: Value) -> str:
     """A value as one writes it on the command line; mappings as JSON."""
     return plain(value.value)
-
-
-def plain(value: Any) -> str:
-    """A value as one writes it on the command line; mappings as JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple | list):
-        return ",".join(plain(item) for item in value)
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
 
 
 def _line(name: str, value: Any, origin: str) -> str:

@@ -16,7 +16,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -51,6 +51,7 @@ class Found:
 
 _registered: dict[tuple[str, str], type[Plugin]] = {}
 _from_files: dict[tuple[str, str], Path] = {}
+_from_endpoints: dict[tuple[str, str], str] = {}
 _contents: dict[Path, str] = {}
 """What was in a file when it was imported, as a hash."""
 
@@ -138,6 +139,29 @@ def load_file(path: str) -> None:
     _contents[file] = digest
 
 
+def add(endpoint: str, plugins: Sequence[type[Plugin]]) -> None:
+    """Registers the classes that stand for what an endpoint offers.
+
+    Raises:
+        PluginError: one of them is registered already.
+    """
+    for plugin in plugins:
+        spot = _in_tree(plugin.kind, plugin.name)
+        known = _registered.get((plugin.kind, plugin.name))
+        if spot is not None or known is not None:
+            place = spot or _file(known)  # type: ignore[arg-type]
+            raise PluginError(f"{plugin.kind} '{plugin.name}' is registered twice: in {place} and in {endpoint}")
+    for plugin in plugins:
+        _registered[plugin.kind, plugin.name] = plugin
+        _from_endpoints[plugin.kind, plugin.name] = endpoint
+    find.cache_clear()
+
+
+def is_known(endpoint: str) -> bool:
+    """Whether the plugins of an endpoint are registered."""
+    return endpoint in _from_endpoints.values()
+
+
 def _forget(module: str) -> None:
     """Takes back what a file registered before it was refused."""
     sys.modules.pop(module, None)
@@ -160,6 +184,8 @@ def find(kind: str, name: str) -> Found:
         places.append((f"entry point {point.name} = {point.value}", _loader(kind, name, point)))
     if (kind, name) in _from_files:
         places.append((str(_from_files[kind, name]), lambda: None))
+    if (kind, name) in _from_endpoints:
+        places.append((_from_endpoints[kind, name], lambda: None))
     if not places:
         known = names(kind)
         near = did_you_mean(name, known)
@@ -184,7 +210,7 @@ def names(kind: str) -> set[str]:
     folder = importlib.import_module(f"..plugins.{kind}s", __package__)
     found = {module.name for module in pkgutil.iter_modules(folder.__path__)}
     found |= {point.name.removeprefix(f"{kind}.") for point in offers(kind)}
-    return found | {name for known_kind, name in _from_files if known_kind == kind}
+    return found | {name for known_kind, name in (*_from_files, *_from_endpoints) if known_kind == kind}
 
 
 def _in_tree(kind: str, name: str) -> Path | None:
@@ -206,16 +232,20 @@ def _loader(kind: str, name: str, point: EntryPoint) -> Callable[[], None]:
     return load
 
 
-def _file(plugin: type) -> str:
+def _file(plugin: type[Plugin]) -> str:
+    if plugin.elsewhere is not None:
+        return _from_endpoints[plugin.kind, plugin.name]
     module = sys.modules.get(plugin.__module__)
     return getattr(module, "__file__", None) or plugin.__module__
 
 
-def _version(plugin: type) -> str:
+def _version(plugin: type[Plugin]) -> str:
     """The version of the distribution that holds the plugin; of a single file, the start of its hash."""
     from importlib.metadata import packages_distributions, version
 
     top = plugin.__module__.partition(".")[0]
+    if plugin.elsewhere is not None:
+        return plugin.elsewhere.split(" ")[1]
     if plugin.__module__.startswith("deepgen."):
         return version("deepgen")
     if (owners := packages_distributions().get(top)) is not None:

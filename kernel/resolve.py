@@ -12,6 +12,7 @@ from .options import Option, options_of
 from .parsing import Raw
 from .scene import SPLITS, Origin, Scene, Value
 from .sources import Given, read_scene_file, read_tokens, shown_path
+from .stand_ins.loading import load
 
 
 def resolve(
@@ -42,7 +43,7 @@ def resolve(
     values = {name: Value(option, option.default, Origin("default")) for name, option in declared.items()}
     rest = _take(given, declared, values)
     for file in values["plugin"].value:
-        registry.load_file(file)
+        load(file)
     if not values["task"].value:
         known = ", ".join(sorted(registry.names("model")))
         place = shown_path(path) if path else "the command line"

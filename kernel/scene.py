@@ -50,7 +50,7 @@ class SceneSettings:
     label_names: tuple[str, ...] = ()
     """The output of the model headers that is learned, where it is not called `labels`; one name."""
     plugin: Annotated[tuple[str, ...], InputPath] = ()
-    """Python files with plugins of your own."""
+    """Plugins of your own: Python files, or plugins in other processes: exec:COMMAND, unix:/PATH, grpcs://HOST:PORT."""
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,30 @@ import operator
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from deepgen.v1 import plugin_pb2
+from deepgen.v1 import plugin_pb2, scene_pb2
 
 from .contracts import Field
 from .errors import PluginError
 from .options import Alias, InputModel, InputPath, Option, Range
-from .parsing import literals, parts
-from .record import plain
+from .parsing import literals, parts, plain
+
+if TYPE_CHECKING:
+    from .scene import Scene
 
 _SCALARS: dict[Any, plugin_pb2.OptionType.Kind.ValueType] = {
     bool: plugin_pb2.OptionType.BOOL,
     int: plugin_pb2.OptionType.INTEGER,
     float: plugin_pb2.OptionType.NUMBER,
     str: plugin_pb2.OptionType.TEXT,
+}
+
+_ORIGINS = {
+    "default": scene_pb2.Origin.DEFAULT,
+    "scene file": scene_pb2.Origin.SCENE_FILE,
+    "command line": scene_pb2.Origin.COMMAND_LINE,
+    "model folder": scene_pb2.Origin.MODEL_FOLDER,
 }
 
 
@@ -169,3 +178,25 @@ def field_of(message: plugin_pb2.Field) -> Field:
     dtype: Any = message.dtype
     side: Any = message.side or "tokenizer"
     return Field(message.name, dtype, shape, padding, message.mask or None, side, message.length)
+
+
+def described(plugin: Any, source: str) -> plugin_pb2.PluginDescriptor:
+    """What a plugin in another process has said of itself; where its code is, is for us to say."""
+    descriptor = plugin_pb2.PluginDescriptor()
+    descriptor.CopyFrom(plugin.descriptor)
+    descriptor.source = source
+    return descriptor
+
+
+def scene_message(scene: Scene) -> scene_pb2.Scene:
+    """A scene's settings with their values and origins."""
+    settings = [
+        scene_pb2.Setting(
+            name=value.option.name,
+            value=plain(value.value),
+            origin=scene_pb2.Origin(kind=_ORIGINS[value.origin.kind], file=value.origin.file, line=value.origin.line),
+            declared_by=value.option.declared_by,
+        )
+        for value in scene.values.values()
+    ]
+    return scene_pb2.Scene(name=scene.name, path=str(scene.path or ""), settings=settings)

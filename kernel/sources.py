@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from .endpoints import absolute, is_endpoint
 from .errors import SceneError, did_you_mean
 from .parsing import Raw
 
@@ -63,6 +64,8 @@ class Given:
             return f"scratch:{self.resolve(rest)}"
         if colon and prefix in ("package", "hub"):
             return value
+        if is_endpoint(value):
+            return absolute(value, self.folder)
         path = self.folder / Path(value).expanduser()
         if self.elsewhere is not None and not path.exists() and (self.elsewhere / value).exists():
             path = self.elsewhere / value

@@ -22,7 +22,7 @@ from deepgen.kernel.check import check
 from deepgen.kernel.contracts import Predictions
 from deepgen.kernel.errors import PluginError
 from deepgen.kernel.options import options_of
-from deepgen.kernel.record import plain
+from deepgen.kernel.parsing import plain
 from deepgen.kernel.scene import SPLITS
 from deepgen.kernel.settings import KERNEL, load
 

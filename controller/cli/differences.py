@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...kernel.check import Findings
 from ...kernel.contracts import Problem
-from ...kernel.record import plain
+from ...kernel.parsing import plain
 from ...kernel.scene import Scene
 
 DEFAULTS: dict[str, tuple[str, str]] = {

@@ -11,6 +11,7 @@ from deepgen.v1.plugin_pb2 import PluginDescriptor
 from ...kernel import registry
 from ...kernel.descriptors import describe
 from ...kernel.errors import PluginError, UserError, did_you_mean
+from ...kernel.stand_ins.loading import load
 from .arguments import JSON, REMOTE, Given, Option, help_of, read
 from .display import print_json
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     """Prints the listing or one plugin."""
     given = read("plugins", arguments, OPTIONS)
     for file in given.values.get("plugin", []):
-        registry.load_file(file)
+        load(file)
     words = given.only(0, 2, "a kind and a name")
     kind = words[0].removesuffix("s") if words else ""
     if kind and kind not in registry.KINDS:

@@ -14,6 +14,7 @@ from ...kernel.run import RunSettings
 from ...kernel.scene import Scene
 from ...kernel.schemas import option_message
 from ...kernel.settings import KERNEL, load
+from ...kernel.stand_ins.loading import let_go
 from .check import split
 from .devices import count_gpus
 from .plugins import option_lines
@@ -55,5 +56,6 @@ def start(scene: Scene, reference: str, tokens: Sequence[str]) -> int:
     for note in check(scene):
         if note not in scene.notes:  # those the run tells by itself
             print(f"note: {note}", file=sys.stderr)
+    let_go()
     ranks = scene.read(RunSettings).num_ranks or count_gpus() or 1
     return launch(reference, tokens, ranks)

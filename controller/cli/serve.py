@@ -18,13 +18,21 @@ from .display import note
 if TYPE_CHECKING:
     from ..serving import Settings
 
+SERVERS = ("grpcs://", "grpc://")
+"""What a server of plugins begins with."""
 OPTIONS = (
     Option("state", "FOLDER", "jobs, logs and the token are kept there; by default ~/.local/state/deepgen"),
     Option("address", "HOST:PORT", f"where it listens, or unix:PATH; by default {DEFAULT_ADDRESS}"),
     Option("slots", "N", "how many ranks run at once; by default a slot for each GPU, or one where there is none"),
     Option("allow", "FOLDER", "what scenes may read; may be given again; by default the working folder", many=True),
     Option("scenes", "FOLDER", "scenes that can be named; may be given again; by default ./scenes", many=True),
-    Option("plugins", "FOLDER", "scenes may use plugin files in it; may be given again; by default none", many=True),
+    Option(
+        "plugins",
+        "FOLDER",
+        "scenes may use plugin files and programs in it, or the server at grpcs://HOST:PORT; may be given again; by "
+        "default none",
+        many=True,
+    ),
     Option("tls-cert", "FILE", "certificate; needed on an address that other machines reach"),
     Option("tls-key", "FILE", "the key of --tls-cert"),
     Option("client-ca", "FILE", "ask clients for a certificate that one of these has signed"),
@@ -77,7 +85,12 @@ def _settings(given: Given) -> Settings:
         address=given.one("address") or DEFAULT_ADDRESS,
         slots=slots,
         devices=devices,
-        roots=Roots(data=allowed, scenes=scenes, plugins=plugins),
+        roots=Roots(
+            data=allowed,
+            scenes=scenes,
+            plugins=plugins,
+            endpoints=tuple(text for text in given.values.get("plugins", []) if text.startswith(SERVERS)),
+        ),
         tls=Tls(certificate, key, authority) if certificate is not None and key is not None else None,
         mlflow_uri=given.one("mlflow-uri") or "",
         slots_per_user=given.number("max-slots-per-user", 1),
@@ -94,7 +107,8 @@ def _folders(given: Given) -> tuple[tuple[Path, ...], tuple[Path, ...], tuple[Pa
     """(data, scenes, plugins) that are allowed."""
     found = []
     for name in ("allow", "scenes", "plugins"):
-        folders = [Path(text).expanduser().absolute() for text in given.values.get(name, [])]
+        texts = [text for text in given.values.get(name, []) if name != "plugins" or not text.startswith(SERVERS)]
+        folders = [Path(text).expanduser().absolute() for text in texts]
         for folder in folders:
             if not folder.is_dir():
                 raise UserError(f"--{name} {folder}: no such folder")

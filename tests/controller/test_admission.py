@@ -222,6 +222,24 @@ def test_plugin_files_are_refused_unless_there_is_a_folder_for_them(data: Path) 
             assert told.code == "PERMISSION_DENIED"
 
 
+def test_programs_and_servers_of_plugins_are_refused_unless_they_are_named(data: Path) -> None:
+    outside = ("exec:/bin/true", "exec:sh", "exec:", "unix:/run/x.sock", "grpcs://elsewhere.example.org:1", "own.py")
+    for endpoint in outside:
+        for plugins in (False, True):
+            told = refusal(data, JobSpec(scene="letters", overrides={"plugin": endpoint}), plugins=plugins)
+            assert "is outside what this server allows" in str(told), endpoint
+    for endpoint in ("exec:./own", "unix:run/x.sock"):
+        assert "is a relative path" in str(refusal(data, inline(data, f"plugin: {endpoint}"), plugins=True))
+
+
+def test_a_program_in_a_folder_for_plugins_may_be_used(data: Path) -> None:
+    (data / "plugins").mkdir()
+    told = refusal(
+        data, JobSpec(scene="letters", overrides={"plugin": f"exec:{data}/plugins/own --verbose"}), plugins=True
+    )
+    assert "plugins/own is no program that can be found" in str(told)
+
+
 def test_a_plugin_is_checked_apart(data: Path) -> None:
     (data / "plugins").mkdir()
     (data / "plugins" / "own.py").write_text(PLUGIN)

@@ -1,0 +1,144 @@
+"""Connections to plugins in other processes: one for each endpoint, which starts its program again when it is lost."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+
+from .endpoints import parse
+from .errors import PluginError, RunError
+from .plugin_process import PluginProcess
+from .remote import Link, Lost
+from .sharing import Meeting
+
+PAUSES = (0.0, 0.0, 0.1, 0.5, 2.0)
+"""Seconds before a plugin is started again: after no crash, one, two and so on; a success starts over."""
+SECONDS_TO_REACH = 30.0
+"""How long a server that runs by itself may be away."""
+
+
+class Connection:
+    """An endpoint. Threads may share it."""
+
+    def __init__(self, text: str) -> None:
+        """Reaches it, or starts its program.
+
+        Raises:
+            PluginError: it is not there, or speaks another protocol.
+        """
+        self.endpoint = parse(text)
+        self._lock = threading.RLock()
+        self._crashes = 0
+        try:
+            self._link: Link | None = self._reach()
+        except Lost as error:
+            if self.endpoint.scheme == "exec":
+                raise PluginError(f"--plugin {text}: was ended by {error}") from None
+            raise PluginError(f"--plugin {text}: cannot be reached: {error}") from None
+
+    @property
+    def can_start(self) -> bool:
+        """Whether its program is started here, so that it can be started again."""
+        return self.endpoint.scheme == "exec"
+
+    @property
+    def link(self) -> Link:
+        """The plugin, which is started again where it is gone.
+
+        Raises:
+            RunError: it cannot be reached, or started, any more.
+        """
+        with self._lock:
+            if self._link is None:
+                self._link = self._again()
+            return self._link
+
+    def _again(self) -> Link:
+        text = self.endpoint.text
+        if self.endpoint.scheme == "exec":
+            time.sleep(PAUSES[min(self._crashes, len(PAUSES) - 1)])
+            try:
+                return self._reach()
+            except (Lost, PluginError) as error:
+                raise RunError(f"--plugin {text}: cannot be started again: {error}") from None
+        until = time.monotonic() + SECONDS_TO_REACH
+        while True:
+            try:
+                return self._reach()
+            except (Lost, PluginError) as error:
+                if time.monotonic() > until:
+                    raise RunError(
+                        f"--plugin {text}: could not be reached for {SECONDS_TO_REACH:g} s: {error}"
+                    ) from None
+            time.sleep(0.2)
+
+    def lost(self, link: Link) -> None:
+        """Says that a link does not work any more; the next `link` is another."""
+        with self._lock:
+            if self._link is link:
+                self._link = None
+                self._crashes += 1
+                link.close()
+
+    def succeeded(self) -> None:
+        """Says that a call was answered."""
+        self._crashes = 0
+
+    def _reach(self) -> Link:
+        endpoint = self.endpoint
+        if endpoint.scheme != "exec":
+            token = endpoint.token_file.read_text(encoding="utf-8").strip() if endpoint.token_file else ""
+            return Link(endpoint, endpoint.address, token, None)
+        meeting = Meeting(endpoint.text)
+        if meeting.alone:
+            return self._start()
+        with meeting.first():
+            if (shared := meeting.found()) is not None:
+                try:
+                    return Link(endpoint, f"unix:{shared.socket}", shared.token, None)
+                except (Lost, PluginError):
+                    pass  # the rank that started it has ended
+            link = self._start()
+            if link.is_shared and link.process is not None:
+                meeting.leave(link.process.shared)
+            return link
+
+    def _start(self) -> Link:
+        process = PluginProcess(self.endpoint)
+        shared = process.shared
+        return Link(self.endpoint, f"unix:{shared.socket}", shared.token, process)
+
+    def end(self) -> None:
+        """Ends the plugin where this process has started it, and the connection."""
+        with self._lock:
+            if self._link is not None:
+                self._link.end()
+            self._link = None
+
+
+_connections: dict[str, Connection] = {}
+_owner = os.getpid()
+_lock = threading.Lock()
+
+
+def connect(text: str) -> Connection:
+    """The connection to an endpoint, one for this process; raises like Connection."""
+    global _owner
+    with _lock:
+        if _owner != os.getpid():  # gRPC's threads and sockets are the other process's
+            _connections.clear()
+            _owner = os.getpid()
+        if text not in _connections:
+            _connections[text] = Connection(text)
+        return _connections[text]
+
+
+@atexit.register
+def end_all() -> None:
+    """Ends every connection, and the programs that were started for them; what is needed again is started again."""
+    with _lock:
+        if _owner == os.getpid():
+            for connection in _connections.values():
+                connection.end()

@@ -1,0 +1,125 @@
+"""Where a plugin in another process is: `exec:COMMAND`, `unix:/PATH`, `grpcs://HOST:PORT`, `grpc://127.0.0.1:PORT`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from .errors import PluginError
+
+SCHEMES = ("exec", "unix", "grpc", "grpcs")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_MORE = ("token_file", "ca")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One plugin program or server."""
+
+    text: str
+    """As it is written in a scene."""
+    scheme: Literal["exec", "unix", "grpc", "grpcs"]
+    command: tuple[str, ...] = ()
+    """Of `exec`."""
+    address: str = ""
+    """Of the others, as gRPC takes it: unix:/PATH or HOST:PORT."""
+    token_file: Path | None = None
+    ca: Path | None = None
+    """Certificates that may have signed the server's; by default those that the machine trusts."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, so that memory may be shared."""
+        return self.scheme != "grpcs"
+
+
+def is_endpoint(text: str) -> bool:
+    """Whether a value of `plugin` is an endpoint, and not a file."""
+    return text.partition(":")[0] in SCHEMES
+
+
+def absolute(text: str, folder: Path) -> str:
+    """The endpoint with the paths in it made absolute: those of a scene are relative to its folder.
+
+    The first word of a command is a path where it has a slash, and so is every other word that names a file there.
+    """
+    scheme, _, rest = text.partition(":")
+    if scheme == "unix":
+        return f"unix:{(folder / Path(rest).expanduser()).absolute()}"
+    if scheme == "exec":
+        try:
+            words = shlex.split(rest)
+        except ValueError:
+            return text  # `parse` says what is wrong with it
+        paths = [("/" in word and place == 0) or (folder / word).is_file() for place, word in enumerate(words)]
+        found = [
+            str((folder / Path(word).expanduser()).absolute()) if is_path else word
+            for word, is_path in zip(words, paths, strict=True)
+        ]
+        return f"exec:{shlex.join(found)}"
+    return text
+
+
+def parse(text: str) -> Endpoint:
+    """An endpoint as it is written in a scene, with absolute paths.
+
+    Raises:
+        PluginError: it is none, or its program or files are not there.
+    """
+    scheme, _, rest = text.partition(":")
+    if scheme == "exec":
+        return Endpoint(text, "exec", command=_command(text, rest))
+    if scheme == "unix":
+        if not rest.startswith("/") or rest.startswith("//"):
+            raise PluginError(f"--plugin {text}: give the path of a socket, as in unix:/run/plugin.sock")
+        return Endpoint(text, "unix", address=text, token_file=_file(text, {}, "token_file"))
+    parts = urlsplit(text)
+    more = dict(parse_qsl(parts.query))
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.hostname is None or port is None or parts.path not in ("", "/"):
+        raise PluginError(f"--plugin {text}: give a host and a port, as in {scheme}://models.example.org:7451")
+    if unknown := sorted(set(more) - set(_MORE)):
+        raise PluginError(f"--plugin {text}: '{unknown[0]}' is not known behind the '?'; there are {', '.join(_MORE)}")
+    if scheme == "grpc" and parts.hostname not in _LOOPBACK:
+        raise PluginError(
+            f"--plugin {text}: without TLS only this machine is spoken to (127.0.0.1); give grpcs://{parts.netloc}"
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    known: Literal["grpc", "grpcs"] = "grpcs" if scheme == "grpcs" else "grpc"
+    token, ca = _file(text, more, "token_file"), _file(text, more, "ca") if scheme == "grpcs" else None
+    return Endpoint(text, known, address=f"{host}:{port}", token_file=token, ca=ca)
+
+
+def _command(text: str, rest: str) -> tuple[str, ...]:
+    try:
+        words = shlex.split(rest)
+    except ValueError as error:
+        raise PluginError(f"--plugin {text}: {str(error).lower()}; quote it as for a shell") from None
+    if not words:
+        raise PluginError(f"--plugin {text}: names no program; give one, as in exec:./my_plugin")
+    program = shutil.which(words[0])
+    if program is None:
+        there = Path(words[0]).is_file()
+        hint = f"is not executable; `chmod +x {words[0]}`" if there else "is no program that can be found"
+        raise PluginError(f"--plugin {text}: {words[0]} {hint}")
+    return (program, *words[1:])
+
+
+def _file(text: str, given: dict[str, str], name: str) -> Path | None:
+    """A file that is named behind the address, or in the environment."""
+    variable = f"DEEPGEN_PLUGIN_{name.upper()}"
+    named = given.get(name) or os.environ.get(variable)
+    if not named:
+        return None
+    path = Path(named).expanduser()
+    if not path.is_file():
+        raise PluginError(f"--plugin {text}: {name} {path}: no such file")
+    return path

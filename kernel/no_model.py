@@ -1,0 +1,54 @@
+"""Where a scene's model answers in another process, there is none to load, and mostly no tokenizer either."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from .batches import Padding
+from .errors import SceneError
+from .pretrained import Pretrained, PretrainedSettings
+
+
+class NoModel(Pretrained):
+    """Stands where a model would be loaded from; says so when something of it is needed after all."""
+
+    def __init__(self) -> None:
+        self.settings = PretrainedSettings()
+        self.new_parameters: frozenset[str] = frozenset()
+
+    @property
+    def source(self) -> str:
+        """Nowhere."""
+        return ""
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Raises SceneError."""
+        raise SceneError("model is not set, and a processor needs a tokenizer; name the model that its tokens are for")
+
+    @cached_property
+    def config(self) -> Any:
+        """Raises SceneError."""
+        return self.tokenizer
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """No tokenizer."""
+        return "no model"
+
+    @cached_property
+    def padding(self) -> Padding:
+        """Zeros, at the right."""
+        return Padding()
+
+    @cached_property
+    def positions(self) -> int | None:
+        """No limit."""
+        return None
+
+
+def of(settings: PretrainedSettings, task_is_elsewhere: bool) -> NoModel | None:
+    """The absence of a model, where a scene names none and needs none."""
+    named = settings.model is not None or settings.previous_dir is not None
+    return NoModel() if task_is_elsewhere and not named else None

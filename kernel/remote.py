@@ -1,0 +1,207 @@
+"""Speaks to one plugin in another process over gRPC: shakes hands, calls, and says what became of a call."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import grpc
+
+from deepgen.v1 import (
+    metric_service_pb2_grpc,
+    model_service_pb2_grpc,
+    outputter_service_pb2_grpc,
+    plugin_service_pb2,
+    plugin_service_pb2_grpc,
+    processor_service_pb2_grpc,
+)
+from deepgen.v1.plugin_pb2 import PluginDescriptor
+
+from .endpoints import Endpoint
+from .errors import PluginError
+from .plugin_process import PluginProcess
+from .shared_memory import Region
+from .wire_features import (
+    LARGEST_MESSAGE,
+    PARTS,
+    PIECE,
+    SHARED_MEMORY,
+    TOKENIZER,
+    VERSIONS,
+    missing,
+)
+
+SECONDS_TO_ANSWER = 60.0
+"""For everything but the work itself, which may take as long as it takes, while the plugin answers probes."""
+SECONDS_BETWEEN_PROBES = 30.0
+PROBES = 2
+"""After so many without an answer, the plugin is taken for hung."""
+STUBS: dict[str, Any] = {
+    "plugin": plugin_service_pb2_grpc.PluginServiceStub,
+    "processor": processor_service_pb2_grpc.ProcessorServiceStub,
+    "metric": metric_service_pb2_grpc.MetricServiceStub,
+    "outputter": outputter_service_pb2_grpc.OutputterServiceStub,
+    "model": model_service_pb2_grpc.ModelServiceStub,
+}
+_OPTIONS = [
+    ("grpc.max_send_message_length", LARGEST_MESSAGE),
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+    ("grpc.use_local_subchannel_pool", 1),  # a plugin that was started again is another one, without a bad name
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+class Lost(Exception):
+    """The plugin is gone, or does not answer; the words are the cause."""
+
+
+class Link:
+    """A plugin that has shaken hands. It is used until it is lost, and then another takes its place."""
+
+    def __init__(self, endpoint: Endpoint, address: str, token: str, process: PluginProcess | None) -> None:
+        self.endpoint = endpoint
+        self.process = process
+        options = [*_OPTIONS, ("grpc.enable_http_proxy", 0)] if endpoint.is_local else _OPTIONS
+        if endpoint.scheme == "grpcs":
+            authority = endpoint.ca.read_bytes() if endpoint.ca is not None else None
+            self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(authority), options)
+        else:
+            self._channel = grpc.insecure_channel(address, options)
+        self._stubs = {name: stub(self._channel) for name, stub in STUBS.items()}
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._busy: dict[int, float] = {}
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, name="plugin watch", daemon=True).start()
+        try:
+            self._shake_hands()
+            self.plugins: Sequence[PluginDescriptor] = self.call(
+                "plugin", "Describe", plugin_service_pb2.DescribeRequest(), SECONDS_TO_ANSWER
+            ).plugins
+        except BaseException:
+            self.close()
+            raise
+
+    def _shake_hands(self) -> None:
+        region, nonce, secret = Region(), secrets.token_bytes(16), secrets.token_bytes(16)
+        request = plugin_service_pb2.HandshakeRequest(
+            protocol_versions=VERSIONS,
+            host=f"deepgen {version('deepgen')}",
+            features=[SHARED_MEMORY, PARTS, TOKENIZER],
+            required_features=[PARTS],
+            nonce=nonce,
+            probe=region.write(secret) if self.endpoint.is_local else None,
+        )
+        answer = self.call("plugin", "Handshake", request, SECONDS_TO_ANSWER)
+        region.close()
+        where = f"--plugin {self.endpoint.text}"
+        if answer.protocol_version not in VERSIONS:
+            raise PluginError(
+                f"{where}: speaks version {answer.protocol_version} of the protocol; this DeepGen speaks "
+                f"{', '.join(map(str, VERSIONS))}"
+            )
+        if answer.nonce != nonce:
+            raise PluginError(f"{where}: gave another nonce than it got; it is no plugin, or a broken one")
+        if lacking := missing(answer.required_features, [SHARED_MEMORY, PARTS, TOKENIZER]):
+            raise PluginError(f"{where}: requires {', '.join(lacking)}, which this DeepGen does not have; update it")
+        if lacking := missing([PARTS], answer.features):
+            raise PluginError(f"{where}: lacks the feature {', '.join(lacking)}, which every plugin has")
+        self.shares_memory = SHARED_MEMORY in answer.features and answer.probe == secret
+        self.takes_tokenizer = TOKENIZER in answer.features
+        self.is_shared = answer.sharing == plugin_service_pb2.HandshakeResponse.SHARED
+
+    def call(self, service: str, method: str, request: Any, seconds: float | None = None) -> Any:
+        """One call.
+
+        Raises:
+            Lost: the plugin is gone. PluginError: it refused the call.
+        """
+        me = threading.get_ident()
+        if seconds is None:
+            self._busy[me] = time.monotonic()
+        try:
+            return getattr(self._stubs[service], method)(request, timeout=seconds, metadata=self._metadata)
+        except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed by another thread
+            raise self._meaning(error) from None
+        finally:
+            self._busy.pop(me, None)
+
+    def _watch(self) -> None:
+        """Ends a plugin that hangs: one that neither answers a call nor, meanwhile, a few probes."""
+        missed = 0
+        while not self._closed.wait(SECONDS_BETWEEN_PROBES):
+            since = min(self._busy.copy().values(), default=None)
+            if since is None or time.monotonic() - since < SECONDS_BETWEEN_PROBES:
+                missed = 0
+                continue
+            try:
+                ready = self.call("plugin", "Probe", plugin_service_pb2.ProbeRequest(), SECONDS_TO_ANSWER).ready
+                missed = 0 if ready else PROBES
+            except (Lost, PluginError):
+                missed += 1
+            if missed >= PROBES:
+                self.close()
+
+    def _meaning(self, error: Any) -> Exception:
+        if not isinstance(error, grpc.RpcError):
+            return Lost("itself: it did not answer")
+        call: Any = error
+        code, details = call.code(), call.details() or ""
+        gone = self.process is not None and not self.process.is_running
+        if gone or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            return Lost(self.process.cause() if self.process is not None else details)
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Lost("itself: it did not answer in time")
+        if code == grpc.StatusCode.NOT_FOUND:
+            return NotConfigured(details)
+        return PluginError(f"--plugin {self.endpoint.text}: {code.name}: {details}")
+
+    def put(self, data: Any) -> str:
+        """Puts a payload aside with the plugin, in pieces; raises like `call`."""
+        pieces = (
+            plugin_service_pb2.PutRequest(data=bytes(data[begin : begin + PIECE]))
+            for begin in range(0, len(data), PIECE)
+        )
+        key: str = self.call("plugin", "Put", pieces, None).key
+        return key
+
+    def get(self, key: str) -> bytes:
+        """Fetches a payload that the plugin has put aside; raises like `call`."""
+        request = plugin_service_pb2.GetRequest(key=key)
+        try:
+            return b"".join(part.data for part in self._stubs["plugin"].Get(request, metadata=self._metadata))
+        except grpc.RpcError as error:
+            raise self._meaning(error) from None
+
+    def stream(self, service: str, method: str, requests: Any) -> Iterator[Any]:
+        """The answers to a call of many requests; raises like `call`."""
+        try:
+            yield from getattr(self._stubs[service], method)(requests, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._meaning(error) from None
+
+    def end(self) -> None:
+        """Asks the program that this process has started to end, and sees to it."""
+        if self.process is not None:
+            try:
+                self.call("plugin", "Shutdown", plugin_service_pb2.ShutdownRequest(), 2.0)
+            except (Lost, PluginError):
+                self.process.kill()
+            self.process.end()
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection, and what was started for it at once."""
+        self._closed.set()
+        self._channel.close()
+        if self.process is not None:
+            self.process.kill()
+
+
+class NotConfigured(PluginError):
+    """The plugin does not know the instance: it was started again."""

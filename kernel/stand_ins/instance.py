@@ -1,0 +1,127 @@
+"""A configured plugin of a connection: where its payloads go, and what happens to a call that ends it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from deepgen.v1 import payload_pb2, plugin_service_pb2
+
+from ..connections import Connection
+from ..errors import PluginError
+from ..remote import SECONDS_TO_ANSWER, Link, Lost, NotConfigured
+from ..shared_memory import Region
+from ..wire_features import LARGEST, SHARED_FROM
+
+ATTEMPTS = 3
+"""A batch that ended the plugin so often is not sent again."""
+Answer = TypeVar("Answer")
+
+
+class Instance:
+    """A configured plugin of a connection, in use by one thread at a time. After a crash it is configured again."""
+
+    def __init__(self, connection: Connection, request: plugin_service_pb2.ConfigureRequest) -> None:
+        self.connection = connection
+        self._request = request
+        self._request.instance = secrets.token_hex(8)
+        self._configured_by: Link | None = None
+        self._answer: plugin_service_pb2.ConfigureResponse | None = None
+        self._input: list[Region] = []
+        self._room: Region | None = None
+        self._taken = 0
+
+    @property
+    def name(self) -> str:
+        """The instance's, for requests."""
+        return self._request.instance
+
+    def configured(self) -> plugin_service_pb2.ConfigureResponse:
+        """What the plugin said when it was configured; raises like `call`."""
+        if self._answer is None:
+            self._attempt(lambda link: None, ATTEMPTS)
+        assert self._answer is not None
+        return self._answer
+
+    def call(
+        self, service: str, method: str, make: Callable[[Link], Any], attempts: int = ATTEMPTS
+    ) -> tuple[Any, Link]:
+        """The answer to a request, which is made anew for each attempt, and who gave it.
+
+        Raises:
+            Lost: the plugin was ended as often as it was tried. PluginError: it refused the call.
+            RunError: it cannot be reached, or started, any more.
+        """
+        answer, link = self._attempt(lambda link: link.call(service, method, make(link)), attempts)
+        return answer, link
+
+    def _attempt(self, ask: Callable[[Link], Answer], attempts: int) -> tuple[Answer, Link]:
+        failed = 0
+        while True:
+            link = self.connection.link
+            try:
+                self._taken = 0
+                self._configure(link)
+                answer = ask(link)
+                self.connection.succeeded()
+                return answer, link
+            except NotConfigured:
+                failed += 1
+                self._configured_by = None
+                if failed >= attempts:
+                    raise
+            except Lost:
+                failed += 1
+                self.connection.lost(link)
+                if failed >= attempts:
+                    raise
+
+    def _configure(self, link: Link) -> None:
+        if self._configured_by is not link:
+            self._answer = link.call("plugin", "Configure", self._request, SECONDS_TO_ANSWER)
+            self._configured_by = link
+
+    def prepare(self, link: Link) -> None:
+        """Configures the plugin, for a call that is not one of `call`."""
+        self._taken = 0
+        self._configure(link)
+
+    def place(self, link: Link, data: Any) -> payload_pb2.Payload:
+        """A payload for a request, inline, in shared memory or put aside, as its size asks for."""
+        size = len(data)
+        if size >= SHARED_FROM and link.shares_memory:
+            if self._taken == len(self._input):
+                self._input.append(Region())
+            self._taken += 1
+            return payload_pb2.Payload(shared=self._input[self._taken - 1].write(data))
+        if size <= LARGEST:
+            return payload_pb2.Payload(arrow=bytes(data))
+        return payload_pb2.Payload(parts=link.put(data))
+
+    def room(self, link: Link) -> payload_pb2.SharedMemory | None:
+        """Memory for the answer, where memory is shared; it takes none before it is written to."""
+        if not link.shares_memory:
+            return None
+        if self._room is None:
+            self._room = Region()
+            self._room.grow(LARGEST)
+        return self._room.room()
+
+    def data(self, link: Link, payload: payload_pb2.Payload) -> bytes:
+        """The bytes of a payload in an answer.
+
+        Raises:
+            PluginError: there is none, or it is in memory that was not given for it.
+        """
+        place = payload.WhichOneof("place")
+        if place == "arrow":
+            return payload.arrow
+        if place == "parts":
+            return link.get(payload.parts)
+        try:
+            if place == "shared" and self._room is not None:
+                return self._room.read(payload.shared)
+        except ValueError as error:
+            raise PluginError(f"--plugin {self.connection.endpoint.text}: answered with {error}") from None
+        raise PluginError(f"--plugin {self.connection.endpoint.text}: gave an answer without a payload")

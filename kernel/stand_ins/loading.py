@@ -1,0 +1,29 @@
+"""Makes the plugins of a value of `plugin` known: those in a Python file, or those at an endpoint."""
+
+from __future__ import annotations
+
+import sys
+
+from .. import registry
+from ..endpoints import is_endpoint
+
+
+def load(reference: str) -> None:
+    """Makes the plugins of a file or an endpoint known, once.
+
+    Raises:
+        PluginError: there is no such file or endpoint, or it cannot be loaded, reached or understood.
+    """
+    if not is_endpoint(reference):
+        registry.load_file(reference)
+    elif not registry.is_known(reference):
+        from .classes import classes_at  # gRPC, where a scene needs it
+
+        registry.add(reference, classes_at(reference))
+
+
+def let_go() -> None:
+    """Ends the programs that this process has started for its plugins; they are started again when they are needed."""
+    connections = sys.modules.get(f"{__package__.rpartition('.')[0]}.connections")
+    if connections is not None:
+        connections.end_all()

@@ -1,0 +1,100 @@
+"""An outputter in another process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import IO, Any, cast
+
+import pyarrow as pa
+
+from deepgen.v1 import outputter_service_pb2, payload_pb2
+
+from .. import payload
+from ..contracts import Outputter, Predictions, Problem
+from ..errors import PluginError
+from ..remote import Link, Lost
+from .instance import ATTEMPTS
+from .stand_in import StandIn
+
+
+class RemoteOutputter(StandIn, Outputter):
+    def columns(self, problem: Problem, result_columns: Sequence[str]) -> tuple[str, ...]:
+        answer = self._call(
+            "outputter",
+            "Columns",
+            lambda link: outputter_service_pb2.ColumnsRequest(
+                instance=self._there.name, problem=problem, result_columns=result_columns
+            ),
+        )
+        return tuple(answer.columns)
+
+    def format(self, predictions: Predictions) -> list[str] | list[bytes]:
+        data = payload.written(payload.from_predictions(predictions))
+        answer, link = self._asked(
+            "outputter",
+            "Format",
+            lambda link: outputter_service_pb2.FormatRequest(
+                instance=self._there.name,
+                predictions=self._predictions(link, predictions, data),
+                room=self._there.room(link),
+            ),
+        )
+        rows = self._payload(answer, link, answer.rows)
+        if rows.schema.names != ["row"]:
+            raise PluginError(f"outputter '{self.name}' gave the columns {rows.schema.names}; one, row, is right")
+        return cast("list[str] | list[bytes]", rows.column(0).to_pylist())
+
+
+class AssemblingOutputter(RemoteOutputter):
+    def assemble(self, rows: Iterable[bytes], count: int, file: IO[bytes]) -> None:
+        rows = list(rows)  # for a plugin that is ended meanwhile
+        link: Link | None = None
+
+        def requests() -> Iterable[Any]:
+            assert link is not None
+            yield outputter_service_pb2.AssembleRequest(instance=self._there.name, count=count)
+            for part in _portions(rows):
+                batch = pa.RecordBatch.from_pydict({"row": pa.array(part, pa.binary())})
+                place = payload_pb2.Payload(arrow=payload.written(batch).to_pybytes())
+                yield outputter_service_pb2.AssembleRequest(rows=place)
+
+        self._configured()
+        start = file.tell()
+        for attempt in range(ATTEMPTS):
+            link = self.connection.link
+            self._there.prepare(link)
+            file.seek(start)
+            file.truncate()
+            try:
+                for answer in link.stream("outputter", "Assemble", requests()):
+                    self._refuse(answer)
+                    file.write(answer.data)
+                return
+            except Lost as error:
+                self.connection.lost(link)
+                if attempt == ATTEMPTS - 1:
+                    raise self._ended(error) from None
+
+
+class ReadingOutputter(RemoteOutputter):
+    def read(self, row: bytes, columns: Sequence[str]) -> list[dict[str, Any]]:
+        answer = self._call(
+            "outputter",
+            "Read",
+            lambda link: outputter_service_pb2.ReadRequest(instance=self._there.name, row=row, columns=columns),
+        )
+        return [json.loads(line) for line in answer.lines]
+
+
+def _portions(rows: Sequence[bytes], most: int = 16 << 20) -> Iterable[list[bytes]]:
+    part: list[bytes] = []
+    size = 0
+    for row in rows:
+        if part and size + len(row) > most:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += len(row)
+    if part:
+        yield part

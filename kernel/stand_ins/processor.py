@@ -1,0 +1,137 @@
+"""A processor in another process."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from deepgen.v1 import plugin_service_pb2, processor_service_pb2
+
+from .. import payload
+from ..contracts import BadRow, BadRows, Field, Processor
+from ..errors import RunError
+from ..remote import Link, Lost
+from ..schemas import field_of
+from .columns import column_of, rows_of
+from .instance import ATTEMPTS
+from .stand_in import StandIn
+
+if TYPE_CHECKING:
+    from ..pretrained import Pretrained
+
+CRASHES = 40
+"""So many within one batch are no matter of some rows: the plugin is broken."""
+
+
+class RemoteProcessor(StandIn, Processor):
+    def _configuration(self, link: Link) -> plugin_service_pb2.ConfigureRequest:
+        request = super()._configuration(link)
+        request.inputs.extend(self.inputs)
+        request.output = self.output
+        if self.pretrained is not None and link.takes_tokenizer:
+            for name, content in _tokenizer_files(self.pretrained).items():
+                request.tokenizer[name] = content
+        return request
+
+    def bind(self, inputs: Sequence[str], output: str, pretrained: Pretrained | None = None) -> None:
+        super().bind(inputs, output, pretrained)
+        self._instance = None
+
+    def fields(self) -> tuple[Field, ...]:
+        return tuple(field_of(field) for field in self._configured().fields)
+
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self._configured().class_names)
+
+    def referencecolumn_of(self) -> str | None:
+        return self._configured().reference_column or None
+
+    def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
+        """What the plugin makes of some rows; rows that end it are bad ones."""
+        try:
+            return self._process(columns, ATTEMPTS)
+        except RunError:
+            if not len(columns[0]) or not self.connection.can_start:
+                raise
+            return self._without_what_ends_it(columns)
+
+    def _process(self, columns: Sequence[pa.Array], attempts: int) -> Mapping[str, pa.Array]:
+        data = payload.written(payload.batch_of(dict(zip(_places(columns), columns, strict=True))))
+
+        def make(link: Link) -> processor_service_pb2.ProcessRequest:
+            place = self._there.place(link, data)
+            return processor_service_pb2.ProcessRequest(
+                instance=self._there.name, columns=place, room=self._there.room(link)
+            )
+
+        answer, link = self._asked("processor", "Process", make, attempts)
+        if answer.HasField("bad_rows"):
+            raise BadRows([BadRow(row.row, row.column, row.value, row.reason) for row in answer.bad_rows.rows])
+        for name, count in answer.cut.items():
+            self.cut[name] = self.cut.get(name, 0) + count
+        return payload.columns_of(self._payload(answer, link, answer.fields))
+
+    def _without_what_ends_it(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
+        """Halves a batch that has ended the plugin three times until the rows that do are found, and refuses them."""
+        bad: list[BadRow] = []
+        waiting, crashes = [(0, len(columns[0]))], 0
+        while waiting:
+            begin, end = waiting.pop()
+            part = [column.slice(begin, end - begin) for column in columns]
+            try:
+                self._process(part, 1)
+            except BadRows as error:
+                bad += [BadRow(begin + row.row, row.column, row.value, row.reason) for row in error.rows]
+            except Lost as error:
+                crashes += 1
+                if crashes == CRASHES:
+                    raise self._ended(error) from None
+                if end - begin == 1:
+                    value = str(part[0][0].as_py())
+                    bad.append(BadRow(begin, self.inputs[0], value, f"has ended {self.name} again and again ({error})"))
+                else:
+                    middle = (begin + end) // 2
+                    waiting += [(begin, middle), (middle, end)]
+        if bad:
+            raise BadRows(bad)
+        return self._process(columns, ATTEMPTS)  # it was not the rows
+
+
+class DrawingProcessor(RemoteProcessor):
+    def draw(self, rows: Mapping[str, Any], keys: np.ndarray) -> Mapping[str, Any]:
+        data = payload.written(payload.batch_of({name: column_of(values) for name, values in rows.items()}))
+
+        def make(link: Link) -> processor_service_pb2.DrawRequest:
+            place = self._there.place(link, data)
+            return processor_service_pb2.DrawRequest(
+                instance=self._there.name, fields=place, keys=keys.tolist(), room=self._there.room(link)
+            )
+
+        answer, link = self._asked("processor", "Draw", make)
+        drawn = payload.columns_of(self._payload(answer, link, answer.fields))
+        shapes = {field.name: field.shape for field in self.fields()}
+        return {name: rows_of(array, shapes.get(name) == "ragged") for name, array in drawn.items()}
+
+
+def _places(columns: Sequence[pa.Array]) -> list[str]:
+    """A column may be given twice, and a record batch has each name once."""
+    return [str(place) for place in range(len(columns))]
+
+
+_TOKENIZERS: weakref.WeakKeyDictionary[Any, dict[str, bytes]] = weakref.WeakKeyDictionary()
+
+
+def _tokenizer_files(pretrained: Pretrained) -> dict[str, bytes]:
+    """The tokenizer, and the config of the model it is for, as files."""
+    if pretrained not in _TOKENIZERS:
+        with tempfile.TemporaryDirectory() as folder:
+            pretrained.save_tokenizer(folder)
+            pretrained.config.save_pretrained(folder)
+            _TOKENIZERS[pretrained] = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+    return _TOKENIZERS[pretrained]
