@@ -79,7 +79,7 @@ def _examine(scene: Scene, live: Source | None) -> Findings:
         found.notes.append(f"{scene.where('previous_dir')} has no effect: model is '{model.model}', not local")
     if "train" in found.splits:
         given = [name for name, value in scene.values.items() if value.is_set]
-        found.notes += lora.check(scene.read(LoraSettings), model.model or "", model.special_tokens, given)
+        found.notes += lora.check(scene.read(LoraSettings), model.model or "", given)
     for split in found.splits:
         found.parts[split] = _inputs(scene, split, live)
     _feeds(scene, found)

@@ -55,3 +55,8 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
     near = near or sorted((name for name in names if len(name) > 3 and name in given), key=len)[-1:]
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says, without what it says below; or the kind of its error."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 
-from .errors import SceneError
+from . import token_rows
+from .errors import SceneError, first_line
 from .options import Range
 from .record import SCENE_FILE
 
@@ -35,7 +36,7 @@ class LoraSettings:
     """What learns of the model: all of it, or low-rank matrices beside it (LoRA, arXiv 2106.09685)."""
 
     use_peft: bool = False
-    """Freeze the weights and learn low-rank matrices beside some of them (LoRA), and a classifier whole."""
+    """Freeze the weights and learn low-rank matrices beside some of them (LoRA); a classifier and new tokens whole."""
     lora_rank: Annotated[int, Range(1)] = 8
     """Rank r of the matrices A [r, in] and B [out, r]."""
     lora_alpha: Annotated[float, Range(0)] = 16.0
@@ -49,13 +50,12 @@ class LoraSettings:
     """merged: a plain model folder; adapter: only what was learned, in peft's form, to be laid over the same model."""
 
 
-def check(settings: LoraSettings, model: str, special_tokens: Iterable[str], given: Iterable[str]) -> list[str]:
+def check(settings: LoraSettings, model: str, given: Iterable[str]) -> list[str]:
     """Refuses LoRA where it cannot be; gives notes.
 
     Args:
         settings: the settings.
         model: what the scene calls its model.
-        special_tokens: tokens that the scene adds.
         given: names of the settings that the scene sets.
 
     Raises:
@@ -66,10 +66,6 @@ def check(settings: LoraSettings, model: str, special_tokens: Iterable[str], giv
     require("use_peft")
     if model.startswith("scratch:"):
         raise SceneError(f"use_peft: model = '{model}' has new weights, which have to be learned whole; leave it out")
-    if list(special_tokens):
-        raise SceneError(
-            "use_peft: the embeddings of special_tokens would stay as they are drawn; leave one of them out"
-        )
     return []
 
 
@@ -93,11 +89,17 @@ class Adapter:
 
     @classmethod
     def put_into(
-        cls, module: torch.nn.Module, settings: LoraSettings, new_parameters: frozenset[str], problem: Problem
+        cls,
+        module: torch.nn.Module,
+        settings: LoraSettings,
+        new_parameters: frozenset[str],
+        problem: Problem,
+        tokens: Sequence[int] = (),
     ) -> Adapter:
-        """Puts new matrices into the module, which stays what it is, and freezes all else but the head.
+        """Puts new matrices into the module, which stays what it is, and freezes all else but head and tokens.
 
-        The head is what no checkpoint gave and, where the model answers with no tokens, all outside the base model.
+        The head is what no checkpoint gave; what a task has around a Hugging Face model; and, where the model answers
+        with no tokens, all outside the base model. Of the embeddings those of `tokens` (ids) learn.
 
         Raises:
             SceneError: lora_target_modules names no linear layer.
@@ -106,7 +108,9 @@ class Adapter:
         import torch
         from transformers.pytorch_utils import Conv1D
 
-        heads = set(new_parameters)
+        models = token_rows.hugging_face_models(module)
+        inside = tuple(f"{name}." if name else "" for name in models)
+        heads = {name for name, _ in module.named_parameters() if name in new_parameters or not name.startswith(inside)}
         base = getattr(module, "base_model_prefix", "")
         if problem not in ("text", "masked_text") and base and hasattr(module, base):
             heads |= {name for name, _ in module.named_parameters() if not name.startswith(f"{base}.")}
@@ -124,12 +128,12 @@ class Adapter:
                         f"lora_target_modules: '{target}' is {'no linear layer' if kinds else 'no layer'} of "
                         f"{type(module).__name__}; linear layers are {', '.join(_endings(layers))}"
                     )
-        output = getattr(module, "get_output_embeddings", lambda: None)()
+        outputs = [model.get_output_embeddings() for model in models.values()]
         targets = [
             name
             for name, linear in layers.items()
             if linear
-            and module.get_submodule(name) is not output
+            and module.get_submodule(name) not in outputs
             and (targets == ["all-linear"] or any(name == end or name.endswith(f".{end}") for end in targets))
         ]
         alpha: Any = settings.lora_alpha  # peft says int, and takes any number
@@ -145,6 +149,8 @@ class Adapter:
         for name, parameter in module.named_parameters():
             if name in heads:
                 parameter.requires_grad_(True)
+        if tokens:
+            token_rows.put_into(module, sorted(tokens))
         return cls(config, frozenset(heads), settings)
 
     def merged(self, module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -160,33 +166,36 @@ class Adapter:
                 change = (b @ a) * layer.scaling[NAME]
                 value = value + (change.T if layer.fan_in_fan_out else change)
             plain[f"{layer_name}.{rest}" if found else name] = value
-        return plain
+        return token_rows.merged(module, plain)
 
     def save(self, module: torch.nn.Module, state: Mapping[str, torch.Tensor], folder: Path, base: str) -> None:
-        """Writes matrices and head in peft's form, and the model's config, into a folder.
+        """Writes matrices, head and tokens in peft's form, and the model's config, into a folder.
 
         Args:
-            module: it gives its config.
+            module: its Hugging Face model gives its config.
             state: all weights.
             folder: it exists.
             base: the folder or hub id of the model underneath.
         """
         from safetensors.torch import save_file
 
-        owner: Any = module
+        owner = next(iter(token_rows.hugging_face_models(module).values()))
         owner.config.save_pretrained(folder)
         if getattr(owner, "generation_config", None) is not None:
             owner.generation_config.save_pretrained(folder)
         self.config.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else base
         self.config.inference_mode = True
         self.config.modules_to_save = sorted({name.rpartition(".")[0] for name in self.heads}) or None
+        tokens = token_rows.learned(module)
+        self.config.trainable_token_indices = tokens or None
         self.config.save_pretrained(folder)
         learned = {
             PREFIX + name.replace(f".{NAME}.", "."): value.contiguous()
             for name, value in state.items()
             if ".lora_" in name or name in self.heads
         }
-        save_file(learned, folder / WEIGHTS, metadata={"format": "pt"})
+        rows = {f"{PREFIX}{name}.{token_rows.SAVED}": state[f"{name}.{token_rows.NAME}"] for name in tokens}
+        save_file({**learned, **rows}, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def base_of(folder: Path) -> str | None:
@@ -209,17 +218,26 @@ def lay_over(module: torch.nn.Module, folder: Path) -> torch.nn.Module:
         SceneError: the adapter does not fit the module.
     """
     import peft
+    from safetensors.torch import load_file
     from transformers import GenerationConfig
 
     try:
+        config: Any = peft.PeftConfig.from_pretrained(str(folder))
+        # peft asks a module of a task's own for what only a Hugging Face model has
+        tokens, config.trainable_token_indices = config.trainable_token_indices or {}, None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            merged: Any = peft.PeftModel.from_pretrained(module, str(folder)).merge_and_unload()
-    except (RuntimeError, ValueError, KeyError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SceneError(f"model: the adapter in {folder} does not fit the model under it: {first}") from None
+            merged: Any = peft.PeftModel.from_pretrained(module, str(folder), config=config).merge_and_unload()
+        saved = load_file(folder / WEIGHTS) if tokens else {}
+        rows = {name: saved[f"{PREFIX}{name}.{token_rows.SAVED}"] for name in tokens}
+        token_rows.lay_over(merged, tokens, rows)
+    except (RuntimeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        raise SceneError(
+            f"model: the adapter in {folder} does not fit the model under it: {first_line(error)}"
+        ) from None
     if (folder / "generation_config.json").is_file():
-        merged.generation_config = GenerationConfig.from_pretrained(str(folder))
+        owner = next(iter(token_rows.hugging_face_models(merged).values()))
+        owner.generation_config = GenerationConfig.from_pretrained(str(folder))
     for parameter in merged.parameters():
         parameter.requires_grad_(True)
     return merged  # type: ignore[no-any-return]
@@ -229,7 +247,7 @@ def _usual(module: torch.nn.Module) -> list[str]:
     """The layers that peft takes for the architecture, as far as the module, which may be of one's own, has them."""
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
-    owner: Any = module
+    owner = next(iter(token_rows.hugging_face_models(module).values()))
     known = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(owner.config.model_type)
     there = {name.rpartition(".")[2] for name, _ in module.named_modules()}
     return [name for name in known if name in there] if isinstance(known, list) else []

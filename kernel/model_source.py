@@ -72,6 +72,12 @@ def package_folder(name: str) -> Path:
     return folders[0]
 
 
+def tokenizer_files(folder: Path, *others: str) -> list[Path]:
+    """What decides, in a model folder, how text becomes token ids; and other files, as far as they are there."""
+    patterns = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.spm", *others)
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
+
+
 def _model_folders(root: Path) -> list[Path]:
     """The folders with a model's config; a folder inside a model (sentence-transformers' modules) is part of it."""
     found = sorted({path.parent for path in root.rglob("config.json") if _names_architecture(path)})

@@ -222,7 +222,9 @@ class Phases:
         settings = self.scene.read(LoraSettings)
         if not settings.use_peft:
             return None
-        made = Adapter.put_into(module, settings, self.pretrained.new_parameters, self.problem)
+        made = Adapter.put_into(
+            module, settings, self.pretrained.new_parameters, self.problem, self.pretrained.own_tokens
+        )
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
         learned = sum(size for size, learns in sizes if learns)
         self.events.notice(f"LoRA: {learned:,} of {sum(size for size, _ in sizes):,} weights learn")

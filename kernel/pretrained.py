@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from . import architectures, lora, model_source, positions, scratch
+from . import architectures, lora, model_source, positions, scratch, token_rows
 from .caches import CacheSettings
-from .errors import SceneError
+from .errors import SceneError, first_line
 from .hugging_face import library_versions, quiet_transformers
 from .options import InputModel, InputPath
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 NO_CACHE = CacheSettings()
 """Where nothing is said of it: the user's cache folder."""
-TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.spm")
-"""What decides, in a model folder, how text becomes token ids."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ class Pretrained:
         self.settings = settings
         self.new_parameters: frozenset[str] = frozenset()
         """After `load`: names of parameters that were not in the checkpoint. Empty when all are new (`scratch:`)."""
+        self._own_tokens = list(settings.special_tokens)
         self._train_texts = train_texts
         self._task = task
         self._attention = settings.attn_implementation or attention
@@ -91,7 +90,7 @@ class Pretrained:
     def tokenizer(self) -> Any:
         """The Hugging Face tokenizer; one without a padding token pads with its end token."""
         source = self._tokenizer_source
-        if Path(source).is_dir() and not _matching(Path(source), TOKENIZER_FILES):
+        if Path(source).is_dir() and not model_source.tokenizer_files(Path(source)):
             # Transformers would make one with an empty vocabulary
             raise SceneError(f"model: {source} has no tokenizer (tokenizer.json or a vocabulary)")
         own = self._own.tokenizer if self._own else None
@@ -135,7 +134,7 @@ class Pretrained:
             state.update(scratch.limits(Path(self._source)).encode())
         folder = Path(self._tokenizer_source)
         if folder.is_dir():
-            for path in _matching(folder, ("config.json", *TOKENIZER_FILES)):
+            for path in model_source.tokenizer_files(folder, "config.json"):
                 state.update(path.name.encode() + path.read_bytes())
         else:
             tokenizer = self.tokenizer
@@ -213,12 +212,17 @@ class Pretrained:
         settings: Any,
     ) -> torch.nn.Module:
         """As `load`, of a config; an adapter may lie on an adapter."""
-        if self._base is not None:
-            module = self._base._load(auto_class, around, settings)
-            self.new_parameters = frozenset()  # the adapter gives them
-            return lora.lay_over(module, Path(self._source))
-        module = self._read(auto_class, settings)
-        return module if around is None else around(module)
+
+        def grown(module: torch.nn.Module) -> torch.nn.Module:
+            token_rows.grow(module, len(self.tokenizer))
+            return module if around is None else around(module)
+
+        if self._base is None:
+            return grown(self._read(auto_class, settings))
+        settings.get_text_config().vocab_size = self._base.config.get_text_config().vocab_size
+        module = self._base._load(auto_class, grown, settings)
+        self.new_parameters = frozenset()  # the adapter gives them
+        return lora.lay_over(module, Path(self._source))
 
     def _read(self, auto_class: str | type[Any], settings: Any) -> torch.nn.Module:
         """The module of a config, with the weights of the source or new ones."""
@@ -233,8 +237,7 @@ class Pretrained:
             if self._scratch:
                 # what from_config of an auto class calls on the class that it finds
                 make = auto.from_config if hasattr(auto, "from_config") else auto._from_config
-                made: torch.nn.Module = make(settings, **attention)
-                return made
+                return make(settings, **attention)  # type: ignore[no-any-return]
             module, found = auto.from_pretrained(
                 self._source,
                 config=settings,
@@ -245,16 +248,13 @@ class Pretrained:
             )
         except (ValueError, OSError, ImportError, KeyError) as error:
             raise SceneError(
-                f"model: {self._source} cannot be loaded as {auto.__name__}: {_first_line(error)}"
+                f"model: {self._source} cannot be loaded as {auto.__name__}: {first_line(error)}"
             ) from None
         new = {*found["missing_keys"], *(key if isinstance(key, str) else key[0] for key in found["mismatched_keys"])}
         if new >= {name for name, _ in module.named_parameters()}:
             raise SceneError(f"model: {self._source} holds no weights of a {type(module).__name__}")
         self.new_parameters = frozenset(new)
-        if len(self.tokenizer) > module.get_input_embeddings().weight.shape[0]:
-            module.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
-        loaded: torch.nn.Module = module
-        return loaded
+        return module  # type: ignore[no-any-return]
 
     @property
     def folder(self) -> Path | None:
@@ -269,6 +269,17 @@ class Pretrained:
     def is_new(self, parameter: str) -> bool:
         """Whether a parameter of the loaded module was not in a checkpoint."""
         return self._scratch or parameter in self.new_parameters
+
+    def add_tokens(self, names: Sequence[str]) -> list[int]:
+        """Adds tokens of a task's own, before `load`; gives their ids."""
+        self.tokenizer.add_tokens(list(names), special_tokens=True)
+        self._own_tokens += names
+        return self.tokenizer.convert_tokens_to_ids(list(names))  # type: ignore[no-any-return]
+
+    @property
+    def own_tokens(self) -> list[int]:
+        """Ids of special_tokens and of the task's own tokens: they learn where other embeddings are frozen."""
+        return sorted(set(self.tokenizer.convert_tokens_to_ids(self._own_tokens)))
 
     def save_tokenizer(self, folder: str | Path) -> None:
         """Writes the tokenizer into a model folder."""
@@ -286,12 +297,4 @@ class Pretrained:
         try:
             return getattr(reader, method)(source, cache_dir=self._cache.downloads("models"))
         except (OSError, ValueError, ImportError, KeyError) as error:
-            raise SceneError(f"model: no {part} can be loaded from {source}: {_first_line(error)}") from None
-
-
-def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise SceneError(f"model: no {part} can be loaded from {source}: {first_line(error)}") from None

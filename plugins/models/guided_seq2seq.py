@@ -87,8 +87,6 @@ class GuidedSeq2Seq(Generation):
         if self.distinct_texts and (self.num_beams or 1) <= (self.num_return_sequences or 1):
             raise SceneError("distinct_texts takes other beams in place of texts that are there: raise num_beams")
         if "train" in splits:
-            if scene.values["use_peft"].value:
-                raise SceneError("use_peft: the embeddings of the latents would stay as they are drawn; leave it out")
             if not self.cls_loss_weight and not self.kl_loss_weight and self.selected_class < self.latent_class:
                 notes.append("cls_loss_weight is 0: the prior that selects latents learns nothing")
             if not self.cls_loss_weight and (self.kl_loss_weight or self.posterior_filter):
@@ -103,20 +101,20 @@ class GuidedSeq2Seq(Generation):
             raise SceneError(f"guided_seq2seq needs an encoder-decoder; '{pretrained.config.model_type}' is none")
         self._tokenizer = pretrained.tokenizer
         self._positions = pretrained.positions
-        seq2seq: Any = pretrained.load("AutoModelForSeq2SeqLM")
-        names = [f"<latent_{number}>" for number in range(self.latent_class)]
-        self._tokenizer.add_tokens(names, special_tokens=True)
-        if len(self._tokenizer) > seq2seq.get_input_embeddings().weight.shape[0]:
-            seq2seq.resize_token_embeddings(len(self._tokenizer), mean_resizing=False)
-        self.set_generation(seq2seq.generation_config)
-        self._shift = shifting(seq2seq)
-        module = self._module(seq2seq, self._tokenizer.convert_tokens_to_ids(names))
-        known = self._saved(pretrained, module)
-        heads = {name for name, _ in module.named_parameters() if not name.startswith("seq2seq.")}
-        pretrained.new_parameters = frozenset(
-            {f"seq2seq.{name}" for name in pretrained.new_parameters} | (heads - known)
-        )
-        return module
+        latents = pretrained.add_tokens([f"<latent_{number}>" for number in range(self.latent_class)])
+
+        def guided(seq2seq: torch.nn.Module) -> torch.nn.Module:
+            made = self._module(seq2seq, latents)
+            known = self._saved(pretrained, made)
+            heads = {name for name, _ in made.named_parameters() if not name.startswith("seq2seq.")}
+            new = {f"seq2seq.{name}" for name in pretrained.new_parameters}
+            pretrained.new_parameters = frozenset(new | (heads - known))
+            return made
+
+        module: Any = pretrained.load("AutoModelForSeq2SeqLM", guided)
+        self.set_generation(module.seq2seq.generation_config)
+        self._shift = shifting(module.seq2seq)
+        return module  # type: ignore[no-any-return]
 
     def _module(self, seq2seq: Any, latent_ids: list[int]) -> torch.nn.Module:
         """The encoder-decoder with its guide."""

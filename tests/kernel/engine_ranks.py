@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,9 +129,13 @@ def build(task: str, dropout: float = 0.0) -> tuple[Model, torch.nn.Module, Rows
     return model, module, Rows(labels)
 
 
-def new_run(engine: Engine, task: str, folder: Path, *, dropout: float = 0.0, accumulation: int = 1) -> Run:
+Build = Callable[[float], tuple[Model, torch.nn.Module, Any]]
+"""Makes, of a rate of dropout, what `build` makes of a task's name too."""
+
+
+def new_run(engine: Engine, task: str | Build, folder: Path, *, dropout: float = 0.0, accumulation: int = 1) -> Run:
     """Everything a trainer needs, over the tiny model; the score of an evaluation gets better up to its third call."""
-    model, module, rows = build(task, dropout)
+    model, module, rows = build(task, dropout) if isinstance(task, str) else task(dropout)
     per_device = GLOBAL_BATCH // engine.ranks // accumulation
     calls: list[int] = []
 
@@ -201,7 +205,7 @@ def train(engine: Engine, task: str, folder: Path, accumulation: int, **options:
     return {"curve": curve(folder), "weights": digest(weights), "master": is_master(weights)}
 
 
-def resume(engine: Engine, folder: Path, task: str = "classification") -> dict[str, Any]:
+def resume(engine: Engine, folder: Path, task: str | Build = "classification") -> dict[str, Any]:
     """The same training with dropout three times: without a break, up to a stop in the middle of an epoch, and on."""
     options: dict[str, Any] = {
         "learning_rate": 2e-2, "max_steps": 8, "warmup_steps": 2, "lr_scheduler_type": "cosine",

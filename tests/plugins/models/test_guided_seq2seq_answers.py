@@ -160,7 +160,6 @@ def test_scenes_that_fit(tmp_path: Path) -> None:
         ({"distinct_texts": "true"}, "distinct_texts .*raise num_beams"),
         ({"selected_class": "5"}, "selected_class.* = 5 is more than latent_class = 4"),
         ({"latent_class": "1"}, "latent_class"),
-        ({"use_peft": "true"}, "use_peft.* the embeddings of the latents"),
         ({"cls_loss_weight": "0", "kl_loss_weight": "1"}, "cls_loss_weight.* is 0, so the posterior learns nothing"),
         ({"num_beams": "2", "num_return_sequences": "3"}, "num_return_sequences.* needs as many beams"),
         ({"guided_mode": "both"}, "guided_mode"),
