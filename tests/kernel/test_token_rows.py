@@ -15,6 +15,7 @@ from deepgen.kernel.errors import SceneError
 from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.lora import Adapter, LoraSettings
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
+from deepgen.kernel.registry import find
 
 peft = pytest.importorskip("peft")
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -115,6 +116,32 @@ def test_peft_reads_the_adapter(bases: dict[str, Path], tmp_path: Path, kind: st
     with torch.no_grad():
         wanted = logits(module, pretrained, kind)
         torch.testing.assert_close(logits(theirs, pretrained, kind), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_both_towers_learn_new_tokens_and_the_projection_whole(bases: dict[str, Path], tmp_path: Path) -> None:
+    """A module of a task's own, with two Hugging Face models in it."""
+
+    def twins(folder: Path, *tokens: str) -> tuple[Pretrained, Any]:
+        pretrained = Pretrained(PretrainedSettings(model=str(folder), special_tokens=tokens))
+        task: Any = find("model", "twinbert").plugin
+        model = task(shared_tower=False, embedding_size=4)
+        return pretrained, model.build(pretrained, None).eval()
+
+    pretrained, module = twins(bases["bert"], *NEW)
+    known: frozenset[str] = frozenset()  # as where a checkpoint gave the projection
+    adapter = Adapter.put_into(module, LoraSettings(use_peft=True), known, "embedding", pretrained.own_tokens)
+    assert adapter.heads == {"projection.weight", "projection.bias"}
+    assert len(token_rows.learned(module)) == 2
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.data.normal_(0, 0.3)
+    ids = torch.tensor([[5, 7, *pretrained.own_tokens]])
+    texts = {side: (ids, torch.ones_like(ids)) for side in "qd"}
+    adapter.save(module, module.state_dict(), tmp_path, str(bases["bert"]))
+    pretrained.save_tokenizer(tmp_path)
+    found, wanted = twins(tmp_path)[1](texts), module(texts)
+    torch.testing.assert_close(found, wanted)
+    assert not torch.allclose(found["q"], found["d"])
 
 
 def test_an_embedding_that_does_more_is_refused(bases: dict[str, Path]) -> None:
