@@ -8,13 +8,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from . import lora, no_model, registry
+from . import lora, registry
 from .contracts import Field, Model, Plugin, Problem, Processor
 from .deepspeed_config import agree, check_given, enabled, read_config, zero_stage
 from .drawing import draws
 from .engine import EngineSettings
 from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
 from .lora import LoraSettings
+from .no_model import absent
 from .options import build
 from .pretrained import Pretrained, PretrainedSettings
 from .results import ResultSettings, outputter_name
@@ -73,7 +74,7 @@ def _examine(scene: Scene, live: Source | None) -> Findings:
     if logging_dir is not None and Path(logging_dir).is_file():
         raise SceneError(f"logging_dir = '{logging_dir}' is a file; give a folder")
     model = scene.read(PretrainedSettings)
-    if no_model.of(model, scene.model.elsewhere is not None) is None:
+    if absent(scene) is None:
         Pretrained(model)
     if model.previous_dir is not None and model.model not in (None, "local"):
         found.notes.append(f"{scene.where('previous_dir')} has no effect: model is '{model.model}', not local")

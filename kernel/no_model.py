@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .batches import Padding
 from .errors import SceneError
 from .pretrained import Pretrained, PretrainedSettings
+
+if TYPE_CHECKING:
+    from .scene import Scene
 
 
 class NoModel(Pretrained):
@@ -48,7 +51,8 @@ class NoModel(Pretrained):
         return None
 
 
-def of(settings: PretrainedSettings, task_is_elsewhere: bool) -> NoModel | None:
+def absent(scene: Scene) -> NoModel | None:
     """The absence of a model, where a scene names none and needs none."""
+    settings = scene.read(PretrainedSettings)
     named = settings.model is not None or settings.previous_dir is not None
-    return NoModel() if task_is_elsewhere and not named else None
+    return NoModel() if scene.model.elsewhere is not None and not named else None

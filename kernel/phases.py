@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import cpu_bf16, no_model, training
+from . import cpu_bf16, training
 from .batches import BatchSettings, Padding
 from .caches import CacheSettings
 from .checkpoints import Checkpoints
@@ -21,6 +21,7 @@ from .flow import Input
 from .formatting import Workers
 from .lora import Adapter, LoraSettings
 from .model_folder import save_model
+from .no_model import absent
 from .pretrained import Pretrained, PretrainedSettings
 from .results import ResultFile, ResultSettings, outputter_name
 from .rows import source, texts
@@ -101,10 +102,8 @@ class Phases:
     def pretrained(self) -> Pretrained:
         """The model that the run starts from."""
         settings, cache = self.scene.read(PretrainedSettings), self.scene.read(CacheSettings)
-        if (none := no_model.of(settings, self.scene.model.elsewhere is not None)) is not None:
-            return none
         attention = cpu_bf16.attention(self.engine.device, self.engine.dtype)
-        return Pretrained(settings, self._train_texts, attention, cache, self.scene.settings.task)
+        return absent(self.scene) or Pretrained(settings, self._train_texts, attention, cache, self.scene.settings.task)
 
     @cached_property
     def padding(self) -> Padding:
@@ -222,9 +221,8 @@ class Phases:
         settings = self.scene.read(LoraSettings)
         if not settings.use_peft:
             return None
-        made = Adapter.put_into(
-            module, settings, self.pretrained.new_parameters, self.problem, self.pretrained.own_tokens
-        )
+        given = self.pretrained
+        made = Adapter.put_into(module, settings, given.new_parameters, self.problem, given.own_tokens)
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
         learned = sum(size for size, learns in sizes if learns)
         self.events.notice(f"LoRA: {learned:,} of {sum(size for size, _ in sizes):,} weights learn")
