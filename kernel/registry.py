@@ -162,6 +162,12 @@ def is_known(endpoint: str) -> bool:
     return endpoint in _from_endpoints.values()
 
 
+def plugins_of(path: str) -> list[tuple[str, str]]:
+    """(kind, name) of the plugins in a file that was imported."""
+    file = Path(path).resolve()
+    return [key for key, place in _from_files.items() if place == file and key[0] in KINDS]
+
+
 def _forget(module: str) -> None:
     """Takes back what a file registered before it was refused."""
     sys.modules.pop(module, None)

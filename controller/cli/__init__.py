@@ -14,6 +14,7 @@ HERE = {
     "predict": "predict a file with the model folder of a finished run",
     "check": "show each setting and where it came from; refuse a scene that cannot run",
     "plugins": "list the plugins, or show the options of one",
+    "plugin": "serve plugins to runs of other processes",
     "scenes": "list the scenes",
     "new": "write a plugin or a scene that works, and its test",
     "ui": "open the MLflow page of the runs",

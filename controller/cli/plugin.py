@@ -1,0 +1,140 @@
+"""`deepgen plugin serve FILE …`: serves plugins to runs that have them in another process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...kernel.errors import UserError, did_you_mean
+from ...kernel.wire_features import DESCRIPTOR
+from .arguments import Given, Option, help_of, read
+
+if TYPE_CHECKING:
+    from ..plugin_server.server import Server
+
+OPTIONS = (
+    Option("listen", "ADDRESS", "unix:/PATH, grpcs://HOST:PORT (TLS) or grpc://127.0.0.1:PORT; port 0 is any free one"),
+    Option("token-file", "FILE", "holds the token that every call must bring; grpcs:// needs one"),
+    Option("tls-cert", "FILE", "the certificate of grpcs://"),
+    Option("tls-key", "FILE", "the key of --tls-cert"),
+    Option("shared", "", "the ranks of a machine share one program; by default each rank starts its own"),
+)
+NEEDED = (
+    'deepgen plugin serve needs an address: a scene starts it by itself with `plugin: ["exec:deepgen plugin serve '
+    'FILE"]`; to start it by hand, give --listen unix:/PATH'
+)
+
+
+def help_text(arguments: Sequence[str]) -> str:
+    """What `deepgen plugin --help` prints."""
+    text = (
+        "Serves the processors, metrics and outputters of Python files (or, as KIND:NAME, of what is installed) to\n"
+        "runs in other processes, environments and machines. A scene names it by one of\n"
+        '  plugin: ["exec:deepgen plugin serve FILE"]    the run starts it, and it ends with the run\n'
+        '  plugin: ["unix:/PATH"]                        it was started with --listen unix:/PATH\n'
+        '  plugin: ["grpcs://HOST:PORT"]                 on another machine'
+    )
+    return help_of("plugin serve FILE|KIND:NAME … [--listen ADDRESS]", text, OPTIONS)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Does what the first word says."""
+    verbs: dict[str, Callable[[Sequence[str]], int]] = {"serve": _serve}
+    if not arguments or arguments[0] not in verbs:
+        verb = arguments[0] if arguments else ""
+        near = did_you_mean(verb, verbs) or f"; there is {', '.join(verbs)}"
+        raise UserError(
+            f"deepgen plugin does not know '{verb}'{near}" if verb else "deepgen plugin takes serve FILE; see --help"
+        )
+    return verbs[arguments[0]](arguments[1:])
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    given = read("plugin serve", arguments, OPTIONS)
+    words = given.only(1, None, "a file with plugins, or KIND:NAME")
+    if (address := given.one("listen")) is not None:
+        server, ready = _by_hand(given, words, address)
+        server.run(ready)
+        return 0
+    if DESCRIPTOR not in os.environ:
+        raise UserError(NEEDED)
+    from ..plugin_server.child import Host
+
+    host = Host()
+    try:
+        told = host.told()
+        host.watch()
+        server = _server(given, words, told.token)
+        host.clean = server.clean
+        server.listen_on_socket(told.socket)
+    except Exception as error:
+        host.failed(error)
+        raise
+    server.run(host.ready)
+    return 0
+
+
+def _by_hand(given: Given, words: Sequence[str], address: str) -> tuple[Server, Callable[[], None]]:
+    """A server that listens where the command line says, and what tells that it does."""
+    scheme, colon, rest = address.partition(":")
+    certificate, key = (_file(given, name) for name in ("tls-cert", "tls-key"))
+    token = _token(given)
+    is_secure = scheme == "grpcs"
+    if not colon or scheme not in ("unix", "grpc", "grpcs") or (scheme != "unix" and not rest.startswith("//")):
+        raise UserError(f"--listen {address}: give unix:/PATH, grpcs://HOST:PORT or grpc://127.0.0.1:PORT")
+    if is_secure != (certificate is not None) or is_secure != (key is not None):
+        raise UserError("--tls-cert and --tls-key belong to grpcs://HOST:PORT, which needs both")
+    if is_secure and not token:
+        raise UserError(f"--listen {address} can be reached from other machines; give --token-file")
+    if scheme == "unix":
+        path = str(Path(rest).absolute())
+        server = _server(given, words, token)
+        server.listen_on_socket(path)
+        shown = f"unix:{path}"
+    else:
+        from ..security import Tls, check_address
+
+        tls = Tls(certificate, key) if certificate is not None and key is not None else None
+        check_address(rest[2:], tls)
+        server = _server(given, words, token, shares_memory=False)
+        shown = f"{scheme}://{server.listen_on_port(rest[2:], None if tls is None else tls.credentials())}"
+        if not token:
+            print("anybody on this machine may call it; --token-file keeps others out", file=sys.stderr)
+    return server, lambda: print(f"serving at {shown}; in a scene: plugin: [{shown}]", flush=True)
+
+
+def _server(given: Given, words: Sequence[str], token: str, *, shares_memory: bool = True) -> Server:
+    from ..plugin_server.identity import Identity
+    from ..plugin_server.offers import offered
+    from ..plugin_server.server import Server
+
+    found, notes = offered(words)
+    for note in notes:
+        print(note, file=sys.stderr)
+    name = Path(words[0]).stem if Path(words[0]).is_file() else words[0]
+    return Server(found, Identity(name, given.has("shared")), token=token, shares_memory=shares_memory)
+
+
+def _token(given: Given) -> str:
+    path = _file(given, "token-file")
+    if path is None:
+        return ""
+    token = path.read_text(encoding="utf-8").strip()
+    if not token or not token.isascii() or not token.isprintable():
+        raise UserError(f"--token-file {path}: holds no token; one line of letters and digits is right")
+    if path.stat().st_mode & 0o077:
+        raise UserError(f"--token-file {path}: others may read it; `chmod 600 {path}`")
+    return token
+
+
+def _file(given: Given, name: str) -> Path | None:
+    text = given.one(name)
+    if text is None:
+        return None
+    path = Path(text).expanduser().absolute()
+    if not path.is_file():
+        raise UserError(f"--{name} {text}: no such file")
+    return path

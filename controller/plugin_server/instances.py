@@ -1,0 +1,202 @@
+"""Plugins as they were configured, by the name that the host gave them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from deepgen.v1 import plugin_pb2, plugin_service_pb2
+
+from ...kernel import registry
+from ...kernel.contracts import Metric, Outputter, Plugin, Processor
+from ...kernel.errors import PluginError, SceneError, did_you_mean
+from ...kernel.options import Option, build, options_of
+from ...kernel.record import plain
+from ...kernel.schemas import field_message, given
+from .refusals import Refused, failure, invalid, not_found
+from .tokenizers import Tokenizers
+
+Offered = Mapping[tuple[str, str], registry.Found]
+"""What is served, by kind and name."""
+
+
+@dataclass
+class Instance:
+    """A configured plugin. Its calls come one at a time: hold the lock."""
+
+    name: str
+    plugin: Plugin
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True)
+class _Made:
+    instance: Instance
+    request: bytes
+    answer: plugin_service_pb2.ConfigureResponse
+    tokenizer: str = ""
+
+
+class Instances:
+    """All of them."""
+
+    def __init__(self, offered: Offered) -> None:
+        self._offered = offered
+        self._known: dict[str, _Made] = {}
+        self._making = threading.Lock()
+        self._tokenizers = Tokenizers()
+
+    def configure(self, request: plugin_service_pb2.ConfigureRequest) -> plugin_service_pb2.ConfigureResponse:
+        """Makes one, unless it is there already.
+
+        Raises:
+            Refused: the name is taken by another configuration, or the request is wrong in itself.
+        """
+        if not request.instance:
+            raise invalid("instance: a name is missing")
+        state = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+        with self._making:
+            known = self._known.get(request.instance)
+            if known is None:
+                try:
+                    known = self._made(request, state)
+                except Refused:
+                    raise
+                except Exception as error:
+                    return plugin_service_pb2.ConfigureResponse(failure=failure(error))
+                self._known[request.instance] = known
+            elif known.request != state:
+                raise Refused(
+                    grpc.StatusCode.ALREADY_EXISTS,
+                    f"instance '{request.instance}' is there with another configuration; release it first",
+                )
+        return known.answer
+
+    def release(self, name: str) -> None:
+        """Forgets one; a call that it works on comes to its end."""
+        with self._making:
+            known = self._known.pop(name, None)
+            if known is not None and known.tokenizer:
+                self._tokenizers.give_back(known.tokenizer)
+
+    def find(self, name: str, kind: type[Plugin]) -> Instance:
+        """The one of that name and kind.
+
+        Raises:
+            Refused: there is none.
+        """
+        known = self._known.get(name)
+        if known is None:
+            raise not_found(f"no instance is called '{name}'; configure it first")
+        if not isinstance(known.instance.plugin, kind):
+            raise invalid(f"instance '{name}' is a {known.instance.plugin.kind}, not a {kind.kind}")
+        return known.instance
+
+    def close(self) -> None:
+        """Deletes what they have on the disk."""
+        self._tokenizers.close()
+
+    def _made(self, request: plugin_service_pb2.ConfigureRequest, state: bytes) -> _Made:
+        plugin = self._plugin(request.kind, request.name)
+        owner = f"{plugin.kind} {plugin.name}"
+        made = build(plugin, _values(plugin, owner, request.options), owner)
+        answer = plugin_service_pb2.ConfigureResponse()
+        tokenizer = ""
+        if isinstance(made, Processor):
+            _check_columns(made, request.inputs)
+            pretrained = None
+            if request.tokenizer:
+                tokenizer, pretrained = self._tokenizers.take(request.tokenizer)
+            try:
+                made.bind(tuple(request.inputs), request.output, pretrained)
+                answer.fields.extend(field_message(one) for one in made.fields())
+                answer.class_names.extend(made.class_names())
+                answer.reference_column = made.reference_column() or ""
+            except BaseException:
+                if tokenizer:
+                    self._tokenizers.give_back(tokenizer)
+                raise
+        elif isinstance(made, Metric):
+            answer.keys.extend(made.keys())
+        elif not isinstance(made, Outputter):
+            raise PluginError(f"{owner} is served by no plugin server")
+        return _Made(Instance(request.instance, made), state, answer, tokenizer)
+
+    def _plugin(self, number: int, name: str) -> type[Plugin]:
+        try:
+            kind = plugin_pb2.PluginDescriptor.Kind.Name(number).lower()  # type: ignore[arg-type]
+        except ValueError:
+            raise PluginError(f"kind {number} of plugin is not known here") from None
+        if kind not in registry.KINDS:
+            raise invalid("kind: it is missing")
+        found = self._offered.get((kind, name))
+        if found is None:
+            if kind in ("model", "trainer"):
+                raise PluginError(why_not(kind, name))
+            known = [other for one, other in self._offered if one == kind]
+            near = did_you_mean(name, known) or (f"; it offers {', '.join(sorted(known))}" if known else "")
+            raise PluginError(f"this plugin server offers no {kind} called '{name}'{near}")
+        return found.plugin
+
+
+def why_not(kind: str, name: str) -> str:
+    """Why plugins of that kind are not served."""
+    if kind == "model":
+        return (
+            f"model '{name}' is not served: the ranks build and train its module, so give its file as --plugin; "
+            "`deepgen serve-model FOLDER` serves the model of a finished run"
+        )
+    return f"{kind} '{name}' is not served: it steers the ranks of a run from inside; give its file as --plugin"
+
+
+def _check_columns(processor: Processor, inputs: Sequence[str]) -> None:
+    least, most = processor.columns_in
+    if not least <= len(inputs) <= most:
+        wanted = f"{least}" if least == most else f"{least} to {most}"
+        raise SceneError(f"processor {processor.name} takes {wanted} columns; {len(inputs)} were given")
+
+
+def _values(plugin: type[Plugin], owner: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """The values of options that came as JSON.
+
+    Raises:
+        SceneError: one is none of its type.
+    """
+    declared = {option.name: option for option in options_of(plugin, owner)}
+    values = {}
+    for name, text in options.items():
+        if name not in declared:
+            raise PluginError(f"{owner} has no option '{name}'{did_you_mean(name, declared)}")
+        try:
+            values[name] = _value(declared[name], text)
+        except ValueError as error:
+            raise SceneError(f"{name} = '{text}' {error}") from None
+    return values
+
+
+def _value(option: Option, text: str) -> Any:
+    """One value, checked; numbers in the type that the option has."""
+    try:
+        value = given(option, text)
+    except ValueError:
+        raise ValueError("is no JSON") from None
+    if value == option.default and type(value) is type(option.default):
+        return value
+    parsed = option.parse(_raw(json.loads(text)))
+    # what was written as text is as it was sent: blanks around it were meant
+    return parsed if parsed == value or isinstance(parsed, bool | int | float) else value
+
+
+def _raw(value: Any) -> Any:
+    """A value of JSON as a scene file would hold it."""
+    if isinstance(value, list):
+        return [_raw(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _raw(item) for key, item in value.items()}
+    return value if value is None or isinstance(value, str) else plain(value)

@@ -1,0 +1,173 @@
+"""The gRPC server of plugins: the services behind the gate, from the first call to the last."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from deepgen.v1.metric_service_pb2_grpc import add_MetricServiceServicer_to_server
+from deepgen.v1.outputter_service_pb2_grpc import add_OutputterServiceServicer_to_server
+from deepgen.v1.plugin_service_pb2_grpc import add_PluginServiceServicer_to_server
+from deepgen.v1.processor_service_pb2_grpc import add_ProcessorServiceServicer_to_server
+
+from ...kernel.errors import UserError
+from ...kernel.wire_features import LARGEST_MESSAGE
+from .gate import Gate, Work
+from .identity import Identity, Plugins
+from .instances import Instances, Offered
+from .metrics import Metrics
+from .outputters import Outputters
+from .payloads import Payloads
+from .processors import Processors
+
+SERVICES = tuple(
+    f"deepgen.v1.{name}" for name in ("PluginService", "ProcessorService", "MetricService", "OutputterService")
+)
+THREADS = 64
+"""Calls at one time; a call to an instance that is busy waits in one."""
+LONGEST_SOCKET = 107
+"""Bytes of a path that Linux can listen on."""
+OPTIONS = (
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+    ("grpc.max_send_message_length", LARGEST_MESSAGE),
+    ("grpc.so_reuseport", 0),
+    # A whole batch is on its way before the first of it is acknowledged.
+    ("grpc.http2.lookahead_bytes", 4 << 20),
+    ("grpc.http2.bdp_probe", 0),
+    # A host that has vanished is noticed.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class Server:
+    """Serves plugins until it is told to end."""
+
+    def __init__(self, offered: Offered, identity: Identity, *, token: str = "", shares_memory: bool = True) -> None:
+        """What is served, and what every call must bring; `shares_memory` where hosts are on this machine."""
+        # a signal may come at any time, also between two steps of any other lock
+        self._ends: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._signals = 0
+        self._work = Work()
+        self._instances = Instances(offered)
+        payloads = Payloads(shares=shares_memory)
+        self._server = grpc.server(
+            ThreadPoolExecutor(THREADS, "call"), interceptors=[Gate(token, self._work)], options=OPTIONS
+        )
+        plugins = Plugins(identity, offered, self._instances, payloads, self._work, self.end)
+        add_PluginServiceServicer_to_server(plugins, self._server)
+        add_ProcessorServiceServicer_to_server(Processors(self._instances, payloads), self._server)
+        add_MetricServiceServicer_to_server(Metrics(self._instances, payloads), self._server)
+        add_OutputterServiceServicer_to_server(Outputters(self._instances, payloads), self._server)
+        self._health = _add_health_and_reflection(self._server)
+
+    def listen_on_socket(self, path: str) -> None:
+        """Answers on a Unix socket that only this user can open.
+
+        Raises:
+            UserError: it cannot be listened on, or somebody else does.
+        """
+        if len(os.fsencode(path)) > LONGEST_SOCKET:
+            raise UserError(f"unix:{path} is longer than {LONGEST_SOCKET} bytes; give a shorter path")
+        _refuse_taken(Path(path))
+        mask = os.umask(0o177)
+        try:
+            self._open(f"unix:{path}", None)
+        finally:
+            os.umask(mask)
+
+    def listen_on_port(self, address: str, credentials: grpc.ServerCredentials | None) -> str:
+        """Answers on HOST:PORT, where port 0 is any; gives the address with its port.
+
+        Raises:
+            UserError: it cannot be listened on.
+        """
+        port = self._open(address, credentials)
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    def end(self) -> None:
+        """Has `run` come to its end."""
+        self._ends.put(None)
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Until it is told to end by `Shutdown`, SIGTERM or Ctrl-C; then what is worked on is finished.
+
+        A second signal ends it at once. `ready` is called when all this holds.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        ready()
+        self._ends.get()
+        if self._health is not None:
+            self._health.enter_graceful_shutdown()
+        self._work.drain()
+        self._server.stop(1.0).wait()
+        self.clean()
+
+    def clean(self) -> None:
+        """Deletes what lies on the disk."""
+        self._instances.close()
+
+    def _signalled(self, number: int, frame: Any) -> None:
+        if self._signals:
+            self.clean()
+            os._exit(128 + number)
+        self._signals += 1
+        self.end()
+
+    def _open(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        try:
+            if credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, credentials)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise UserError(f"{address} cannot be listened on; is another server there, or no such folder?")
+        self._server.start()
+        return int(port)
+
+
+def _add_health_and_reflection(server: grpc.Server) -> Any:
+    """The two services of gRPC's own, where they are installed; gives that of health."""
+    try:
+        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+        from grpc_reflection.v1alpha import reflection
+    except ImportError:  # in an environment of the plugin's own
+        return None
+    servicer = health.HealthServicer()
+    for name in ("", *SERVICES):
+        servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return servicer
+
+
+def _refuse_taken(path: Path) -> None:
+    """A socket that nobody listens on any more is replaced, and nothing else."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise UserError(f"unix:{path} is a file that is no socket; give another path")
+    with socket.socket(socket.AF_UNIX) as tried:
+        try:
+            tried.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise UserError(f"unix:{path}: a server listens there already")
