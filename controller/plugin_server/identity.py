@@ -23,9 +23,6 @@ from .instances import Instances, Offered
 from .payloads import Payloads
 from .refusals import Refused, failure
 
-VERSION = 1
-SHARED_MEMORY, PARTS, TOKENIZER = "payload.host_memory.v1", "payload.parts.v1", "processor.tokenizer.v1"
-
 
 @dataclass(frozen=True)
 class Identity:
