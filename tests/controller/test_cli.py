@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,16 +23,12 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_starts_at_once() -> None:
-    def seconds() -> float:
-        begin = time.monotonic()
-        code = (
-            "import sys\nfrom deepgen.controller.cli import main\nassert main(['--help']) == 0\n"
-            "assert not {'torch', 'pyarrow', 'numpy', 'yaml', 'google'} & set(sys.modules)"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        return time.monotonic() - begin
-
-    assert min(seconds() for _ in range(3)) < 0.5
+    """What takes time to import is not imported."""
+    code = (
+        "import sys\nfrom deepgen.controller.cli import main\nassert main(['--help']) == 0\n"
+        "assert not {'torch', 'pyarrow', 'numpy', 'yaml', 'google', 'grpc', 'mlflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -172,7 +172,10 @@ def test_prefetch_works_ahead_but_not_far() -> None:
     taken = prefetch(items())
     assert made == []
     assert next(taken) == 0
-    time.sleep(0.1)
+    deadline = time.monotonic() + 20
+    while len(made) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)  # enough for one too many
     assert made == [0, 1, 2, 3]
     with pytest.raises(KeyError, match="end of the items"):
         list(taken)

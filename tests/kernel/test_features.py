@@ -137,8 +137,10 @@ def test_runs_at_the_same_time_make_them_once(make_scene: MakeScene, tmp_path: P
     def run(rank: int, **_: Any) -> Features:
         def progress(done: int, total: int) -> None:
             first_is_at_work.set()
-            time.sleep(0.2)
             makers.add(rank)
+            deadline = time.monotonic() + 20
+            while len(notices) < 3 and time.monotonic() < deadline:  # the others have come
+                time.sleep(0.01)
 
         if rank:
             first_is_at_work.wait(20)
