@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -94,11 +96,8 @@ def _head(name: str, rows: int) -> str:
         return "".join(line for _, line in zip(range(rows), file, strict=False))
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with three scenes, their data and models."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def lay_out(folder: Path) -> Path:
+    """Writes the scenes, their data and models into a folder."""
     files = {
         "encoder.yaml": ENCODER,
         "encoder_decoder.yaml": ENCODER_DECODER,
@@ -113,11 +112,20 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "words_eval.tsv": _head("pronounce/eval.tsv", 41),
     }
     for name, content in files.items():
-        (tmp_path / name).write_text(content, encoding="utf-8")
-    return tmp_path
+        (folder / name).write_text(content, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the scenes, their data and models."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return lay_out(tmp_path)
 
 
 Deepgen = Callable[..., "subprocess.CompletedProcess[str]"]
+DEEPGEN = (sys.executable, "-m", "deepgen.controller.cli")
 
 
 @pytest.fixture
@@ -125,15 +133,63 @@ def deepgen(place: Path) -> Deepgen:
     """Runs the command in the working folder, as a person would, with one thread a rank."""
 
     def run(*arguments: str, exits: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "deepgen.controller.cli", *arguments]
-        return call(command, place, exits)
+        return call([*DEEPGEN, *arguments], place, exits)
 
     return run
 
 
-def call(command: list[str], folder: Path, exits: int = 0) -> "subprocess.CompletedProcess[str]":
+def call(
+    command: Sequence[str], folder: Path, exits: int = 0, **environment: str
+) -> "subprocess.CompletedProcess[str]":
     """Runs a command to its end and insists on its exit code."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    there = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(command, cwd=folder, env=there, capture_output=True, text=True, timeout=300)
     assert done.returncode == exits, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def at_once(deepgen: Deepgen, *commands: Sequence[str]) -> "list[subprocess.CompletedProcess[str]]":
+    """Runs commands that do not wait for each other at the same time: most of a short run keeps one core busy."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda words: deepgen(*words), commands))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is over, for many tests to look at; whoever changes its folder takes a copy."""
+
+    place: Path
+    """The working folder, as `place` has it."""
+    name: str
+    """Of the scene."""
+    said: str
+    """On standard error; there was nothing on standard output."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.place / "runs" / self.name
+
+    @property
+    def model(self) -> str:
+        """The model folder."""
+        return str(self.folder / "model")
+
+
+def _finished(place: Path, name: str, *settings: str) -> Finished:
+    command = [*DEEPGEN, "run", f"{name}.yaml", "--num_ranks", "2", *settings]
+    done = call(command, lay_out(place), XDG_CACHE_HOME=str(place / "cache"))
+    assert done.stdout == ""
+    return Finished(place, name, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The run of sentiment.yaml on two ranks, recorded in MLflow."""
+    return _finished(tmp_path_factory.mktemp("classifier"), "sentiment")
+
+
+@pytest.fixture(scope="session")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The run of spell_on.yaml on two ranks, ZeRO 1."""
+    return _finished(tmp_path_factory.mktemp("decoder"), "spell_on", "--zero_stage", "1", "--tracking", "false")

@@ -14,7 +14,7 @@ import torch
 
 from deepgen.kernel.registry import find, load_file
 
-from .conftest import SENTIMENT, Deepgen, call
+from .conftest import SENTIMENT, Deepgen, at_once, call
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`([\w.]+)`[^\n]*:\n\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL | re.MULTILINE))
@@ -79,8 +79,11 @@ def test_an_architecture_of_ones_own(shown: Path, deepgen: Deepgen) -> None:
 
 def test_a_trainer(shown: Path, deepgen: Deepgen) -> None:
     """Without dropout both passes are the same, and so are their loss and that of the common trainer, on any ranks."""
-    deepgen(*command("run sentiment --plugin r_drop.py"), *LEARN, "--output_dir", "drop", "--zero_stage", "2")
-    deepgen("run", "sentiment", *LEARN, "--per_device_train_batch_size", "16", "--output_dir", "plain")
+    at_once(
+        deepgen,
+        [*command("run sentiment --plugin r_drop.py"), *LEARN, "--output_dir", "drop", "--zero_stage", "2"],
+        ["run", "sentiment", *LEARN, "--per_device_train_batch_size", "16", "--output_dir", "plain"],
+    )
     assert scores(shown / "drop")["eval_loss"] == pytest.approx(scores(shown / "plain")["eval_loss"], abs=1e-5)
     words = command("run sentiment --plugin r_drop.py")
     done = deepgen(*words, "--problem_type", "regression", "--eval_metrics", "mse", exits=2)

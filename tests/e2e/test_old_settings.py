@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deepgen.kernel.events import read_events
 
-from .conftest import Deepgen
+from .conftest import Deepgen, at_once
 
 GREETINGS = """
 task: seq2seq
@@ -49,10 +49,13 @@ def test_special_tokens_the_least_loss_and_the_model_before(place: Path, deepgen
     assert points == [3, 6, 9, 12, 15, 18, 21, 24]
 
     predict = ("--predict_dir", "names.tsv", "--predict_header", "name", "--result_header", "name")
-    deepgen("predict", "--from", str(folder), *predict, "--result_file", str(place / "one.txt"))
-    assert (place / "one.txt").read_text() == "Ann\tdear <name> !\t0\nCy\tdear <name> !\t0\n"
     local = ("--model", "local", "--previous_dir", str(folder), "--do_train", "false", "--do_eval", "false")
-    deepgen("run", "greetings.yaml", *local, *predict, "--result_file", str(place / "two.txt"))
+    at_once(
+        deepgen,
+        ["predict", "--from", str(folder), *predict, "--result_file", str(place / "one.txt")],
+        ["run", "greetings.yaml", *local, *predict, "--result_file", str(place / "two.txt")],
+    )
+    assert (place / "one.txt").read_text() == "Ann\tdear <name> !\t0\nCy\tdear <name> !\t0\n"
     assert (place / "two.txt").read_text() == (place / "one.txt").read_text()
 
     assert [path.name.startswith("events.out.tfevents.") for path in (place / "curves").iterdir()] == [True]

@@ -1,12 +1,12 @@
 """Rows that are formatted by workers of their own, over real ranks: the same file, or a stop with the cause."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import psutil
-import pytest
 
-from .conftest import Deepgen
+from .conftest import Deepgen, Finished, at_once
 
 PLUGIN = '''
 import os
@@ -34,12 +34,6 @@ class Fails(Outputter):
 '''
 
 
-@pytest.fixture
-def model(place: Path, deepgen: Deepgen) -> str:
-    deepgen("run", "sentiment.yaml", "--max_steps", "1", "--tracking", "false", "--do_predict", "false")
-    return str(place / "runs" / "sentiment" / "model")
-
-
 def workers_left(place: Path) -> list[int]:
     """Processes that work in this folder."""
     found = []
@@ -52,18 +46,23 @@ def workers_left(place: Path) -> list[int]:
     return found
 
 
-def test_workers_write_the_same_file_and_their_failure_stops_the_run(place: Path, deepgen: Deepgen, model: str) -> None:
+def test_workers_write_the_same_file_and_their_failure_stops_the_run(
+    place: Path, deepgen: Deepgen, classifier: Finished
+) -> None:
     (place / "fails.py").write_text(PLUGIN)
-    predict = ("predict", "--from", model, "--predict_dir", "eval.tsv", "--per_device_eval_batch_size", "4")
-    for out, ranks, workers in (("alone", "1", "0"), ("two", "2", "2")):
-        options = ("--num_ranks", ranks, "--outputter_num_workers", workers, "--output_dir", out)
-        deepgen(*predict, *options)
+    predict = ("predict", "--from", classifier.model, "--predict_dir", "eval.tsv", "--per_device_eval_batch_size", "4")
+    kinds = (("alone", "1", "0"), ("two", "2", "2"))
+    options = [
+        ("--num_ranks", ranks, "--outputter_num_workers", workers, "--output_dir", out) for out, ranks, workers in kinds
+    ]
+    at_once(deepgen, *([*predict, *words] for words in options))
     assert (place / "two" / "predict.txt").read_bytes() == (place / "alone" / "predict.txt").read_bytes()
 
-    for killed, cause in (("false", "ValueError: a row that nobody can write"), ("true", "was ended by SIGKILL")):
-        options = ("--num_ranks", "2", "--outputter_num_workers", "2", "--output_dir", f"failed-{killed}")
-        plugin = ("--plugin", "fails.py", "--output_type", "fails", "--killed", killed)
-        done = deepgen(*predict, *options, *plugin, exits=1)
+    causes = {"false": "ValueError: a row that nobody can write", "true": "was ended by SIGKILL"}
+    plugin = ("--plugin", "fails.py", "--output_type", "fails")
+    two = ("--num_ranks", "2", "--outputter_num_workers", "2")
+    ways = ([*predict, *plugin, *two, "--output_dir", f"failed-{killed}", "--killed", killed] for killed in causes)
+    for done, (killed, cause) in zip(at_once(partial(deepgen, exits=1), *ways), causes.items(), strict=True):
         assert cause in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
         folder = place / f"failed-{killed}"

@@ -6,22 +6,27 @@ import os
 import pty
 import signal
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import Deepgen
+from .conftest import DEEPGEN, call, lay_out
 
-COMMAND = [sys.executable, "-m", "deepgen.controller.cli", "predict", "--from", "runs/sentiment"]
+COMMAND = [*DEEPGEN, "predict", "--from", "runs/sentiment"]
 TEXT = ["--predict_header", "text", "--result_header", "text"]
 
 
-@pytest.fixture
-def model(place: Path, deepgen: Deepgen) -> Path:
-    deepgen("run", "sentiment.yaml", "--max_steps", "1", "--tracking", "false", "--per_device_eval_batch_size", "64")
-    return place
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder with a run whose rows were predicted in one batch, as a pipe that is full takes them."""
+    place = lay_out(tmp_path_factory.mktemp("pipe"))
+    settings = ("--max_steps", "1", "--tracking", "false", "--per_device_eval_batch_size", "64", "--do_eval", "false")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        call([*DEEPGEN, "run", "sentiment.yaml", *settings], place)
+        yield place
 
 
 def start(place: Path, *options: str, **pipes: Any) -> subprocess.Popen[bytes]:

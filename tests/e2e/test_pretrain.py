@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from .conftest import Deepgen
+from .conftest import Deepgen, at_once
 
 SCENE = """
 # Missing words, with a tiny encoder.
@@ -41,17 +41,20 @@ def test_a_classifier_goes_on_from_a_masked_language_model(place: Path, deepgen:
     assert not found["mismatched_keys"]
     assert learned.get_output_embeddings().weight is learned.get_input_embeddings().weight
 
+    (place / "gaps.tsv").write_text("a [MASK] film\nnothing is missing\n", encoding="utf-8")
     flags = ("--model", str(folder / "model"), "--tracking", "false", "--max_steps", "1", "--learning_rate", "0")
-    deepgen("run", "sentiment.yaml", *flags, "--num_ranks", "2")
+    masked = ("--predict_dir", "gaps.tsv", "--predict_header", "text", "--num_ranks", "2", "--output_dir", "filled")
+    at_once(
+        deepgen,
+        ["run", "sentiment.yaml", *flags, "--do_eval", "false", "--do_predict", "false"],
+        ["predict", "--from", str(folder / "model"), *masked],
+    )
     classifier = AutoModelForSequenceClassification.from_pretrained(place / "runs" / "sentiment" / "model")
     before, after = learned.bert.state_dict(), classifier.bert.state_dict()
     assert set(before) < set(after)
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, msg=name)
 
-    (place / "gaps.tsv").write_text("a [MASK] film\nnothing is missing\n", encoding="utf-8")
-    masked = ("--predict_dir", "gaps.tsv", "--predict_header", "text", "--num_ranks", "2", "--output_dir", "filled")
-    deepgen("predict", "--from", str(folder / "model"), *masked)
     lines = (place / "filled" / "predict.txt").read_text().splitlines()
     assert len(lines) == 2
     assert lines[1].split("\t")[0] == "nothing is missing"

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.feather
 import pytest
 
-from .conftest import SAMPLE, Deepgen
+from .conftest import DEEPGEN, SAMPLE, Deepgen, at_once, call, lay_out
 
 TWINS = """
 # Tiny twins.
@@ -39,15 +39,14 @@ LABELLED = {
     "output_type": "score",
     "eval_metrics": "auc,acc",
 }
+TOWERS = {"shared_tower": "false", "embedding_size": "6"}
 
 
 def flags(**settings: str) -> list[str]:
     return [word for name, value in settings.items() for word in (f"--{name}", value)]
 
 
-@pytest.fixture
-def queries(place: Path) -> list[str]:
-    """The scene and its pairs; every other one does not belong together. Gives the queries of the evaluation."""
+def write_pairs(place: Path) -> list[str]:
     found: list[str] = []
     for name, source, size in (("pairs.tsv", "train.tsv", 64), ("pairs_eval.tsv", "eval.tsv", 41)):
         lines = (SAMPLE / "packages" / source).read_text(encoding="utf-8").splitlines()[: size + 1]
@@ -57,6 +56,22 @@ def queries(place: Path) -> list[str]:
         found = [pair[0] for pair in pairs]
     (place / "twins.yaml").write_text(TWINS, encoding="utf-8")
     return found
+
+
+@pytest.fixture
+def queries(place: Path) -> list[str]:
+    """The scene and its pairs; every other one does not belong together. Gives the queries of the evaluation."""
+    return write_pairs(place)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model folder of two towers that the tests of LoRA begin with."""
+    place = lay_out(tmp_path_factory.mktemp("twins"))
+    write_pairs(place)
+    settings = flags(**LABELLED, **TOWERS, name="base", max_steps="1", do_eval="false", do_predict="false")
+    call([*DEEPGEN, "run", "twins.yaml", *settings], place, XDG_CACHE_HOME=str(place / "cache"))
+    return str(place / "runs" / "base" / "model")
 
 
 def test_vectors_of_two_ranks_are_in_row_order(place: Path, deepgen: Deepgen, queries: list[str]) -> None:
@@ -70,11 +85,14 @@ def test_vectors_of_two_ranks_are_in_row_order(place: Path, deepgen: Deepgen, qu
     np.testing.assert_allclose(np.linalg.norm(sides[0], axis=1), 1, rtol=1e-5)
     # one rank, no stream, other batches, the other format, and one side alone
     other: dict[str, Any] = {"predict_dir": "pairs_eval.tsv", "embedding_format": "npy", "result_header": ""}
-    deepgen("predict", "--from", str(folder), *flags(**other, result_file=str(place / "both.npy")))
-    np.testing.assert_allclose(np.load(place / "both.npy"), np.stack(sides, axis=1), atol=1e-5)
     alone = {"predict_model_header": "twinbert_tokenize:doc:tokens", "single_tower": "d"}
     settings = {**other, **alone, "per_device_eval_batch_size": "7", "datareader_streaming": "true"}
-    deepgen("predict", "--from", str(folder), "--num_ranks", "3", *flags(**settings, result_file=f"{place}/d.npy"))
+    at_once(
+        deepgen,
+        ["predict", "--from", str(folder), *flags(**other, result_file=str(place / "both.npy"))],
+        ["predict", "--from", str(folder), "--num_ranks", "3", *flags(**settings, result_file=f"{place}/d.npy")],
+    )
+    np.testing.assert_allclose(np.load(place / "both.npy"), np.stack(sides, axis=1), atol=1e-5)
     np.testing.assert_allclose(np.load(place / "d.npy"), sides[1], atol=1e-5)
 
 
@@ -84,15 +102,14 @@ def test_scores_of_pairs_are_in_row_order(place: Path, deepgen: Deepgen, queries
 
 
 @pytest.mark.parametrize(("stage", "kept"), [("2", "adapter"), ("3", "merged")])
-def test_lora_beside_both_towers(place: Path, deepgen: Deepgen, queries: list[str], stage: str, kept: str) -> None:
+def test_lora_beside_both_towers(
+    place: Path, deepgen: Deepgen, queries: list[str], base: str, stage: str, kept: str
+) -> None:
     pytest.importorskip("peft")
-    towers = {"shared_tower": "false", "embedding_size": "6"}
-    deepgen("run", "twins.yaml", *flags(**LABELLED, **towers, name="base", max_steps="1", do_predict="false"))
-    base = place / "runs" / "base" / "model"
     settings = {"use_peft": "true", "lora_save": kept, "zero_stage": stage, "load_crossing": "false"}
     done = deepgen(
-        *("run", "twins.yaml", "--num_ranks", "2", "--model", str(base), "--output_dir", "runs/twins"),
-        *flags(**LABELLED, **towers, **settings, learning_rate="1e-2"),
+        *("run", "twins.yaml", "--num_ranks", "2", "--model", base, "--output_dir", "runs/twins"),
+        *flags(**LABELLED, **TOWERS, **settings, learning_rate="1e-2"),
     )
     assert "weights learn" in done.stderr
     model = place / "runs" / "twins" / "model"
