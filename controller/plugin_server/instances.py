@@ -17,7 +17,7 @@ from ...kernel import registry
 from ...kernel.contracts import Metric, Outputter, Plugin, Processor
 from ...kernel.errors import PluginError, SceneError, did_you_mean
 from ...kernel.options import Option, build, options_of
-from ...kernel.record import plain
+from ...kernel.parsing import plain
 from ...kernel.schemas import field_message, given
 from .refusals import Refused, failure, invalid, not_found
 from .tokenizers import Tokenizers
