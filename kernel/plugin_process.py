@@ -86,6 +86,12 @@ class PluginProcess:
         """Whether it has not ended."""
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Of the program itself, under its keeper."""
+        keeper = self._process.pid
+        return int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text(encoding="ascii").split()[0])
+
     def cause(self) -> str:
         """How it ended, in words; waits a moment where it is about to."""
         try:

@@ -15,4 +15,7 @@ def _plugins_of_the_test() -> Iterator[None]:
         registry._from_files.pop((kind, name))
         registry._registered.pop((kind, name), None)
         architectures._registered.pop(name, None)
+    for kind, name in list(registry._from_endpoints):
+        registry._from_endpoints.pop((kind, name))
+        registry._registered.pop((kind, name), None)
     registry.find.cache_clear()
