@@ -33,6 +33,7 @@ OPTIONS = (
     ("grpc.max_send_message_length", (64 << 20) + (64 << 10)),
     ("grpc.http2.lookahead_bytes", 4 << 20),
     ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.max_frame_size", 1 << 20),
 )
 KINDS = {
     "processor": plugin_pb2.PluginDescriptor.PROCESSOR,

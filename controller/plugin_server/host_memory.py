@@ -45,7 +45,7 @@ def write(place: payload_pb2.SharedMemory, data: Any) -> None:
     Raises:
         OSError: as for `opened`.
     """
-    source = memoryview(data)
+    source = memoryview(data).cast("B")
     opened(place, writable=True)[: len(source)] = source
 
 

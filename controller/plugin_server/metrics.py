@@ -68,7 +68,9 @@ class Metrics(MetricServiceServicer):
         with instance.lock:
             try:
                 batch = payload.from_state(make(cast(Metric, instance.plugin)))
-                return metric_service_pb2.StateResponse(state=self._payloads.write(batch, room))
+                answer = metric_service_pb2.StateResponse()
+                self._payloads.write(batch, room, answer.state)
+                return answer
             except Refused:
                 raise
             except (Exception, SystemExit) as error:

@@ -57,7 +57,9 @@ class Outputters(OutputterServiceServicer):
                     )
                 column = pa.array(rows, pa.binary() if rows and isinstance(rows[0], bytes) else pa.string())
                 batch = pa.RecordBatch.from_pydict({"row": column})
-                return outputter_service_pb2.FormatResponse(rows=self._payloads.write(batch, request.room))
+                answer = outputter_service_pb2.FormatResponse()
+                self._payloads.write(batch, request.room, answer.rows)
+                return answer
             except Refused:
                 raise
             except (Exception, SystemExit) as error:

@@ -58,20 +58,21 @@ class Payloads:
             raise invalid(str(error)) from None
         return batch
 
-    def write(self, batch: pa.RecordBatch, room: payload_pb2.SharedMemory | None) -> payload_pb2.Payload:
-        """Rows as a payload: in the room, where there is some and they are large and fit, else as they go."""
+    def write(self, batch: pa.RecordBatch, room: payload_pb2.SharedMemory, into: payload_pb2.Payload) -> None:
+        """Rows as the payload of an answer: in the room, where there is some and they are large and fit."""
         data = payload.written(batch)
-        if room is not None and room.path and self.shares and SHARED_FROM <= data.size <= room.length:
+        if room.path and self.shares and SHARED_FROM <= data.size <= room.length:
             try:
                 host_memory.write(room, data)
             except OSError:
                 pass
             else:
-                place = payload_pb2.SharedMemory(path=room.path, offset=room.offset, length=data.size)
-                return payload_pb2.Payload(shared=place)
+                into.shared.path, into.shared.offset, into.shared.length = room.path, room.offset, data.size
+                return
         if data.size <= LARGEST:
-            return payload_pb2.Payload(arrow=data.to_pybytes())
-        return payload_pb2.Payload(parts=self._keep(data))
+            into.arrow = data.to_pybytes()  # set in its place: a message that is put into another is copied
+        else:
+            into.parts = self._keep(data)
 
     def put(self, pieces: Iterable[plugin_service_pb2.PutRequest]) -> str:
         """Puts pieces aside as one payload, and gives its key.

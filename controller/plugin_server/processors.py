@@ -34,11 +34,11 @@ class Processors(ProcessorServiceServicer):
         instance = self._instances.find(request.instance, Processor)
         processor = cast(Processor, instance.plugin)
         columns = _texts(self._payloads.read(request.columns), processor)
+        answer = processor_service_pb2.ProcessResponse()
         with instance.lock:
             try:
                 made = processor.process(columns)
-                fields = _checked(processor, made, len(columns[0]))
-                answer = processor_service_pb2.ProcessResponse(fields=self._payloads.write(fields, request.room))
+                self._payloads.write(_checked(processor, made, len(columns[0])), request.room, answer.fields)
             except BadRows as error:
                 answer = _bad(error)
             except Refused:
@@ -65,9 +65,10 @@ class Processors(ProcessorServiceServicer):
                 ragged = {field.name: field.shape == "ragged" for field in processor.fields()}
                 rows = {name: rows_of(array, ragged.get(name, False)) for name, array in given.items()}
                 drawn = processor.draw(rows, np.array(request.keys, np.uint64))
-                columns = {name: column_of(values) for name, values in drawn.items()}
-                made = self._payloads.write(payload.batch_of(columns), request.room)
-                return processor_service_pb2.DrawResponse(fields=made)
+                made = payload.batch_of({name: column_of(values) for name, values in drawn.items()})
+                answer = processor_service_pb2.DrawResponse()
+                self._payloads.write(made, request.room, answer.fields)
+                return answer
             except Refused:
                 raise
             except (Exception, SystemExit) as error:

@@ -43,6 +43,7 @@ OPTIONS = (
     # A whole batch is on its way before the first of it is acknowledged.
     ("grpc.http2.lookahead_bytes", 4 << 20),
     ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.max_frame_size", 1 << 20),
     # A host that has vanished is noticed.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),

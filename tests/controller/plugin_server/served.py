@@ -70,6 +70,18 @@ class Measure(Processor):
         return [f"{scene.name}: {','.join(splits)}", scene.where("unit")]
 
 
+@processor("copy")
+@dataclass
+class Copy(Processor):
+    """The text as it is."""
+
+    def fields(self) -> tuple[Field, ...]:
+        return (Field(self.output, "string"),)
+
+    def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
+        return {self.output: columns[0]}
+
+
 @processor("slow")
 @dataclass
 class Slow(Processor):

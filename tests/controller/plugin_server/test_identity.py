@@ -104,7 +104,7 @@ def test_every_call_brings_the_token(served: Served, token: str) -> None:
 
 def test_what_is_described_is_what_the_process_of_a_kernel_would_see(served: Served) -> None:
     plugins = {one.name: one for one in served.stubs.plugin.Describe(wire.DescribeRequest()).plugins}
-    assert sorted(plugins) == ["backwards", "label_mapping", "lines", "measure", "share", "slow"]
+    assert sorted(plugins) == ["backwards", "copy", "label_mapping", "lines", "measure", "share", "slow"]
     assert plugins["label_mapping"] == describe(find("processor", "label_mapping"))
     assert list(plugins["measure"].abilities) == ["check", "draw"]
     assert list(plugins["backwards"].abilities) == ["assemble", "read"]
