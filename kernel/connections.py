@@ -13,7 +13,7 @@ from .plugin_process import PluginProcess
 from .remote import Link, Lost
 from .sharing import Meeting
 
-PAUSES = (0.0, 0.0, 0.1, 0.5, 2.0)
+PAUSES = (0.0, 0.0, 0.1, 0.2, 0.5, 1.0)
 """Seconds before a plugin is started again: after no crash, one, two and so on; a success starts over."""
 SECONDS_TO_REACH = 30.0
 """How long a server that runs by itself may be away."""
