@@ -48,8 +48,8 @@ def test_it_is_described_alike(both: Both, endpoint: str, kind: str, name: str) 
     here, there = (describe(registry.find(kind, f"{prefix}_{name}")) for prefix in ("here", "there"))
     assert there.source == endpoint
     for field in ("name", "version", "source", "digest", "outputs"):
-        here.ClearField(field)  # type: ignore[arg-type]
-        there.ClearField(field)  # type: ignore[arg-type]
+        here.ClearField(field)
+        there.ClearField(field)
     assert there == here
     own, other = (options_of(registry.find(kind, f"{prefix}_{name}").plugin, "x") for prefix in ("here", "there"))
     assert [(o.name, o.help, o.default, o.range, o.choices) for o in other] == [
