@@ -73,7 +73,7 @@ def status(error: BaseException) -> Status:
         reference = secrets.token_hex(4)
         _log.error("a request failed, reference %s", reference, exc_info=error)
         code, reason, fields, facts = "INTERNAL", "INTERNAL", (), {"reference": reference}
-        error = DeepgenError(f"the controller failed at this request; its log says more at {reference}")
+        error = DeepgenError(f"the server failed at this request; its log says more at {reference}")
     text = cut(str(error))
     details: list[Any] = [ErrorInfo(reason=reason, domain=DOMAIN, metadata=facts)]
     if fields:

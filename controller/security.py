@@ -17,7 +17,7 @@ from deepgen.v1.job_pb2 import Attempt, Job
 from ..kernel.errors import UserError
 from .limits import Rates
 from .refusals import Refusal, abort
-from .tokens import Caller, Tokens
+from .tokens import Caller, OneToken, Tokens
 
 OPEN = ("/grpc.health.v1.Health/",)
 """Services that answer anybody: a probe has no token, and learns nothing but whether we serve."""
@@ -73,12 +73,16 @@ def check_address(address: str, tls: Tls | None) -> None:
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Lets a call in when its caller is known and not too fast, and turns what it raises into a status."""
 
-    def __init__(self, tokens: Tokens, rates: Rates, *, certificates: bool = False) -> None:
+    def __init__(
+        self, tokens: Tokens | OneToken, rates: Rates, *, certificates: bool = False, anybody: Caller | None = None
+    ) -> None:
         """Args:
         tokens: who may call.
         rates: how often.
         certificates: a client's certificate, which TLS has verified, may stand in for a token.
+        anybody: who it is that calls without a token; None: such a call is refused.
         """
+        self._anybody = anybody
         self._tokens = tokens
         self._rates = rates
         self._certificates = certificates
@@ -144,6 +148,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 raise Refusal("UNAUTHENTICATED", "the token is not known here, or it has expired", reason="TOKEN")
         elif self._certificates and (names := list(context.auth_context().get("x509_common_name", ()))):
             found = self._tokens.of_certificate(names[0].decode("utf-8", "replace"))
+        elif self._anybody is not None:
+            found = self._anybody
         else:
             raise Refusal(
                 "UNAUTHENTICATED",

@@ -173,6 +173,40 @@ class Tokens:
         self._seen = seen
 
 
+class OneToken:
+    """The token of a file, for servers with one kind of caller."""
+
+    def __init__(self, file: Path | None) -> None:
+        """Without a file no token is known.
+
+        Raises:
+            UserError: the file cannot be read, others can read it, or it holds no token.
+        """
+        self._sha256 = ""
+        if file is None:
+            return
+        try:
+            _private(file)
+            token = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise UserError(f"{file}: cannot be read as a token") from None
+        if not token or not token.isascii() or not token.isprintable():
+            raise UserError(f"{file}: holds no token, which is one line of plain characters")
+        self._sha256 = _hash(token)
+
+    def caller(self, token: str) -> Caller | None:
+        """Whoever has the token."""
+        return CLIENT if self._sha256 and hmac.compare_digest(self._sha256, _hash(token)) else None
+
+    def of_certificate(self, user: str) -> Caller:
+        """The caller whom a certificate names."""
+        return Caller(user, "user")
+
+
+CLIENT = Caller("client", "user")
+"""Whoever calls a server that tells no callers apart."""
+
+
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 

@@ -241,3 +241,30 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
             thread.join()
 
     return take()
+
+
+def cuts(lengths: np.ndarray, most: int, overhead: int) -> list[int]:
+    """Where to cut rows that are sorted by length, longest first, so that padding and passes cost the least together.
+
+    Args:
+        lengths: tokens of each row.
+        most: rows of a forward pass.
+        overhead: what a forward pass costs by itself, in tokens.
+
+    Returns:
+        The end of each pass.
+    """
+    least = np.zeros(len(lengths) + 1)
+    begins = [0]
+    for end in range(1, len(lengths) + 1):
+        begin = np.arange(max(0, end - most), end)
+        costs = least[begin] + overhead + lengths[begin] * (end - begin)
+        best = int(costs.argmin())
+        least[end] = costs[best]
+        begins.append(int(begin[best]))
+    ends = []
+    end = len(lengths)
+    while end:
+        ends.append(end)
+        end = begins[end]
+    return ends[::-1]

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,18 @@ import numpy as np
 import pyarrow as pa
 
 from . import cpu_bf16, settings
-from .batches import BatchSettings, collate
+from .batches import BatchSettings, collate, cuts
 from .caches import CacheSettings
 from .check import examine
 from .columnar import parse_batch, places_of
-from .contracts import Outputter, Problem
+from .contracts import Outputter, Predictions, Problem
 from .deepspeed_config import compute_dtype, read_config
 from .engine import EngineSettings
 from .errors import DataError, SceneError
 from .evaluation import predictions_of
 from .formatting import blocks_of
 from .parsing import plain
+from .portions import joined
 from .pretrained import Pretrained, PretrainedSettings
 from .processing import LENGTH, ROW, Processing
 from .ranks import Ranks
@@ -38,6 +39,9 @@ from .table import Table
 
 ROWS = "rows"
 """What messages call the rows that a program gives."""
+
+CPU_OVERHEAD = 48
+"""Tokens that a forward pass on a CPU costs by itself, about; on a GPU, and in generation, it is not worth counting."""
 
 
 def load(folder: str | Path, **options: Any) -> Predictor:
@@ -91,11 +95,13 @@ class Predictor:
         """The file is its rows one behind the other, and so lines of text."""
         self.columns = self._outputter.columns(self.problem, kept)
         """The columns of an answer, by the outputter."""
-        self._class_names = scene.model.class_names(self._module)
+        self.class_names = scene.model.class_names(self._module)
+        """In index order; empty where there are none."""
         batches = scene.read(BatchSettings)
         self.batch_size, self._by_length = batches.per_device_eval_batch_size, batches.group_by_length
         self.bad_rows = scene.read(RowSettings).bad_rows
-        self._lock = threading.Lock()
+        self._overhead = CPU_OVERHEAD if device.type == "cpu" and self.problem != "text" else None
+        self._lock, self._writing = threading.Lock(), threading.Lock()
 
     def predict(
         self, rows: Sequence[Mapping[str, Any]] | Sequence[Sequence[Any]] | pa.Table
@@ -139,22 +145,61 @@ class Predictor:
         with self._lock, torch.inference_mode():
             made = self._processing.make(chunk, block)
             count = made.batch.num_rows
-            numbers, lengths = (made.batch.column(name).to_numpy() for name in (ROW, LENGTH))
             if self.bad_rows == "fail" and made.rejects:
-                count = int(np.searchsorted(numbers, made.rejects[0].row))
-            names = [name for name in made.batch.schema.names if name in self._processing.fields]
-            table = Table({name: self._processing.fields[name] for name in names}, [len(numbers)], lambda _: made.batch)
-            order = np.arange(count)
-            if self._by_length:
-                order = np.argsort(-lengths[:count], kind="stable")
-            for begin in range(0, count, self.batch_size):
-                rows = order[begin : begin + self.batch_size]
-                batch = self._place.to_device(collate(table, rows, self._padding))
-                given = self.scene.model.predict(self._module, batch)
-                predictions = predictions_of(numbers[rows], self.problem, given, self._class_names)
-                predictions.columns = table.columns(self._kept, rows)
-                answers.update(zip(numbers[rows].tolist(), blocks_of(self._outputter, predictions), strict=True))
+                count = int(np.searchsorted(made.batch.column(ROW).to_numpy(), made.rejects[0].row))
+            for given in self._passes(made.batch, count):
+                answers.update(zip(given.rows.tolist(), self.lines(given), strict=True))
         return answers, made.rejects
+
+    def texts_of(self, batch: pa.RecordBatch) -> Block:
+        """The columns that are read, of rows of another program, as text; rows without a value are rejects.
+
+        Raises:
+            DataError: a column that is not there, or is no text or number.
+        """
+        places_of(self.used, batch.schema.names, ROWS)
+        return parse_batch(self.used, Chunk(0, ROWS, "parquet", 0, 0, batch.num_rows, batch))
+
+    def predictions(self, columns: Sequence[pa.Array]) -> tuple[Predictions | None, list[Reject]]:
+        """The model's answers for rows of text, in the columns of `used`: those of the good rows, and the bad rows.
+
+        The answers are numbered from 0 on and hold the columns of `result_header`; None where no row is good.
+        """
+        import torch
+
+        numbers = np.arange(len(columns[0]))
+        chunk = Chunk(0, ROWS, "parquet", 0, 0, len(numbers), None)
+        with self._lock, torch.inference_mode():
+            made = self._processing.make(chunk, Block(list(columns), numbers, numbers, ROWS, []))
+            parts = list(self._passes(made.batch, made.batch.num_rows, self._overhead))
+        return joined(parts) if parts else None, made.rejects
+
+    def lines(self, answers: Predictions) -> list[bytes]:
+        """What the outputter writes of each row."""
+        with self._writing:
+            return blocks_of(self._outputter, answers)
+
+    def _passes(self, made: pa.RecordBatch, count: int, overhead: int | None = None) -> Iterator[Predictions]:
+        """The answers to the first rows of some features, a forward pass at a time.
+
+        With an `overhead`, what a pass costs by itself in tokens, passes are as short as that is worth.
+        """
+        numbers, lengths = (made.column(name).to_numpy() for name in (ROW, LENGTH))
+        names = [name for name in made.schema.names if name in self._processing.fields]
+        table = Table({name: self._processing.fields[name] for name in names}, [len(numbers)], lambda _: made)
+        order = np.arange(count)
+        if self._by_length:
+            order = np.argsort(-lengths[:count], kind="stable")
+        ends: Sequence[int] = [*range(self.batch_size, count, self.batch_size), count] if count else []
+        if overhead is not None and self._by_length:
+            ends = cuts(lengths[order], self.batch_size, overhead)
+        for begin, end in zip([0, *ends], ends, strict=False):
+            rows = order[begin:end]
+            batch = self._place.to_device(collate(table, rows, self._padding))
+            given = self.scene.model.predict(self._module, batch)
+            answers = predictions_of(numbers[rows], self.problem, given, self.class_names)
+            answers.columns = table.columns(self._kept, rows)
+            yield answers
 
     def _blocks(self, rows: Any) -> Iterable[tuple[Chunk, Block]]:
         if not isinstance(rows, pa.Table):

@@ -12,6 +12,7 @@ from ...kernel.errors import DeepgenError, UserError, did_you_mean
 HERE = {
     "run": "train, evaluate and predict what a scene says",
     "predict": "predict a file with the model folder of a finished run",
+    "serve-model": "answer rows over gRPC with the model of a finished run",
     "check": "show each setting and where it came from; refuse a scene that cannot run",
     "plugins": "list the plugins, or show the options of one",
     "plugin": "serve plugins to runs of other processes",
@@ -67,7 +68,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         near = did_you_mean(name, COMMANDS)
         raise UserError(f"no command is called '{name}'{near or '; there are ' + ', '.join(COMMANDS)}")
-    command = importlib.import_module(f".{name}", __name__)
+    command = importlib.import_module(f".{name.replace('-', '_')}", __name__)
     if "-h" in rest or "--help" in rest:
         print(command.help_text([word for word in rest if word not in ("-h", "--help")]))
         return 0
@@ -78,5 +79,5 @@ def _dispatch(arguments: list[str]) -> int:
 def _help() -> str:
     lines = ["usage: deepgen COMMAND …"]
     for title, commands in (("runs here:", HERE), ("jobs on a controller:", JOBS)):
-        lines += ["", title, *(f"  {name:<12}{summary}" for name, summary in commands.items())]
+        lines += ["", title, *(f"  {name:<13}{summary}" for name, summary in commands.items())]
     return "\n".join([*lines, "", "`deepgen COMMAND --help` tells more; `deepgen run --help` lists all settings."])

@@ -131,7 +131,9 @@ def _options() -> dict[str, list[str]]:
 
     found = {}
     for name in COMMANDS:
-        options: Sequence[Option] = getattr(importlib.import_module(f".{name}", __package__), "OPTIONS", ())
+        options: Sequence[Option] = getattr(
+            importlib.import_module(f".{name.replace('-', '_')}", __package__), "OPTIONS", ()
+        )
         if options:
             found[name] = [f"--{option.name}" for option in options]
     return found

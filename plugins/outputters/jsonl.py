@@ -9,9 +9,10 @@ from typing import Any
 
 from ...kernel.contracts import Outputter, Predictions, Problem
 from ...kernel.errors import SceneError
+from ...kernel.probabilities import probabilities
 from ...kernel.registry import outputter
 from .multi_class import best_classes
-from .score import numerals, probabilities
+from .score import numerals
 
 FIELDS: dict[Problem, tuple[str, ...]] = {
     "regression": ("predicted_score",),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from ...kernel.contracts import Outputter, Predictions, Problem
 from ...kernel.lines import ESCAPES
 from ...kernel.options import Range
+from ...kernel.probabilities import probabilities
 from ...kernel.registry import outputter
 
 if TYPE_CHECKING:
@@ -42,23 +43,6 @@ class Score(Outputter):
 
     def read(self, row: bytes, columns: Sequence[str]) -> list[dict[str, Any]]:
         return [{**line, "scores": numbers(line["scores"])} for line in super().read(row, columns)]
-
-
-def probabilities(predictions: Predictions) -> np.ndarray:
-    """[rows, classes] float32: softmax of single-label logits, sigmoid of multi-label or lone ones, or raw values."""
-    import numpy as np
-
-    assert predictions.scores is not None, "these problems have scores"
-    if predictions.problem == "regression":
-        return predictions.scores
-    scores = predictions.scores.astype(np.float64)
-    with np.errstate(over="ignore"):
-        if predictions.problem == "multi_label_classification" or scores.shape[1] == 1:
-            scores = 1 / (1 + np.exp(-scores))
-        else:
-            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-            scores /= scores.sum(axis=1, keepdims=True)
-    return scores.astype(np.float32)
 
 
 def numerals(values: np.ndarray, precision: int | None) -> list[list[str]]:

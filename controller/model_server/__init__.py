@@ -1,0 +1,1 @@
+"""A finished model behind gRPC: rows of many clients are answered in common batches."""

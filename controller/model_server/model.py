@@ -1,0 +1,155 @@
+"""A finished model as it is served: rows of many requests in one batch, and what it says of itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from deepgen.v1 import plugin_pb2
+
+from ...kernel.contracts import Field, Predictions
+from ...kernel.errors import SceneError, UserError
+from ...kernel.pipe import lines_of
+from ...kernel.portions import portion
+from ...kernel.probabilities import probabilities
+from ...kernel.realtime import Predictor
+from ...kernel.rows import Reject
+from ...kernel.scene import Scene
+from ...kernel.schemas import field_message
+from ...kernel.settings import finished_model, load
+from .batching import Piece
+
+CLASSES = ("single_label_classification", "multi_label_classification")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says to some rows of a request."""
+
+    predictions: Predictions | None
+    """Of the good rows, in their order; None where there is none."""
+    bad: Sequence[Reject]
+    """By their place in the request."""
+
+
+def scene_of(folder: str, tokens: Sequence[str]) -> Scene:
+    """The scene of a finished run, with `--name value` tokens over it.
+
+    Unless the tokens say so, lines do not open with columns that no processor reads, such as the label: who asks does
+    not know them.
+
+    Raises:
+        SceneError, PluginError: no such folder, or settings that are wrong.
+    """
+    found = str(finished_model(folder, "deepgen serve-model"))
+    scene = load(found, tokens)
+    kept = scene.values["result_header"]
+    if kept.origin.kind == "command line" or not kept.value:
+        return scene
+    read = {name for item in scene.items("predict") for name in item.inputs}
+    names = [name for name in kept.value if name in read]
+    return load(found, [*tokens, f"--result_header={','.join(names)}"])
+
+
+class ServedModel:
+    """A model in memory, by its name."""
+
+    def __init__(self, scene: Scene, name: str = "") -> None:
+        """Loads it; `name` is by default that of the scene.
+
+        Raises:
+            SceneError, PluginError: the scene cannot predict.
+        """
+        # as the launcher of a run: torch would take every core of the machine, also those that are not for this process
+        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        self.name = name or scene.name.removesuffix("-predict")
+        self.predictor = Predictor(scene)
+        self.columns = self.predictor.used.columns
+        self.problem = self.predictor.problem
+        self.class_names = self.predictor.class_names
+        self.least_batch = self.predictor.batch_size
+
+    def __call__(self, pieces: Sequence[Piece]) -> list[Answer]:
+        """The answers to pieces of requests; the rows of a piece are columns of text."""
+        columns = [
+            pa.concat_arrays([piece.rows[place].slice(piece.begin, len(piece)) for piece in pieces])
+            for place in range(len(self.columns))
+        ]
+        predictions, rejects = self.predictor.predictions(columns)
+        answers = []
+        end = 0
+        for piece in pieces:
+            begin, end = end, end + len(piece)
+            shift = piece.begin - begin
+            bad = [_moved(reject, shift) for reject in rejects if begin <= reject.row < end]
+            good = None
+            if predictions is not None:
+                first, last = np.searchsorted(predictions.rows, (begin, end)).tolist()
+                good = portion(predictions, first, last) if last > first else None
+            answers.append(Answer(good, bad))
+        return answers
+
+    def lines(self, predictions: Predictions) -> list[bytes]:
+        """The lines of the result file of a run."""
+        return [lines_of(self.predictor, row) for row in self.predictor.lines(predictions)]
+
+    def labels(self, name: str) -> Field:
+        """What it gives as a processor: the probability of each class, a number, or a text.
+
+        Raises:
+            SceneError: it gives none of these.
+        """
+        if self.problem in CLASSES:
+            return Field(name, "float32", "fixed")
+        if self.problem == "regression":
+            return Field(name, "float32")
+        if self.problem == "text":
+            return Field(name, "string")
+        raise SceneError(f"{self.name} answers with {self.problem.replace('_', ' ')}, which is no label of a row")
+
+    def labels_of(self, predictions: Predictions) -> pa.Array:
+        """The values of that field."""
+        if self.problem == "text":
+            return pa.array([texts[0] for texts in predictions.texts or ()], pa.string())
+        shares = probabilities(predictions)
+        if self.problem == "regression":
+            return pa.array(shares[:, 0])
+        if self.problem == "single_label_classification" and shares.shape[1] == 1:  # one logit stands for two classes
+            shares = np.concatenate([1 - shares, shares], axis=1)
+        offsets = np.arange(0, shares.size + 1, shares.shape[1], dtype=np.int32)
+        return pa.ListArray.from_arrays(offsets, np.ascontiguousarray(shares).ravel())
+
+    def descriptors(self, version: str) -> list[plugin_pb2.PluginDescriptor]:
+        """What is offered: the model, and where its answers can be labels, a processor of the same name."""
+        fields = [field_message(Field(name, "string")) for name in self.columns]
+        shared: dict[str, Any] = {"name": self.name, "version": version, "source": "deepgen serve-model"}
+        model = plugin_pb2.PluginDescriptor(
+            kind=plugin_pb2.PluginDescriptor.MODEL,
+            summary=f"A served model: {self.problem.replace('_', ' ')}.",
+            inputs=fields,
+            fits=[self.problem],
+            **shared,
+        )
+        try:
+            labels = self.labels("output")
+        except UserError:
+            return [model]
+        processor = plugin_pb2.PluginDescriptor(
+            kind=plugin_pb2.PluginDescriptor.PROCESSOR,
+            summary="The answers of a served model, as labels for another one.",
+            inputs=fields,
+            outputs=[field_message(labels)],
+            least_columns=len(fields),
+            most_columns=len(fields),
+            **shared,
+        )
+        return [model, processor]
+
+
+def _moved(reject: Reject, shift: int) -> Reject:
+    return Reject(reject.row + shift, reject.file, reject.line, reject.column, reject.value, reject.reason, reject.text)

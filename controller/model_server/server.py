@@ -1,0 +1,185 @@
+"""One process that serves a model: from the first look at the folder to the answer to the last row."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer  # pyright: ignore[reportMissingImports]
+from grpc_reflection.v1alpha import reflection
+
+from deepgen.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from deepgen.v1.plugin_service_pb2_grpc import add_PluginServiceServicer_to_server
+from deepgen.v1.processor_service_pb2_grpc import add_ProcessorServiceServicer_to_server
+
+from ...kernel.errors import UserError
+from ...kernel.wire_features import LARGEST_MESSAGE
+from ..limits import Limits, Rates
+from ..plugin_server.payloads import Payloads
+from ..security import Gate, Tls
+from ..tokens import CLIENT, OneToken
+from .asking import Asking
+from .batching import Batcher, Bounds
+from .identity import Identity
+from .instances import Instances
+from .metrics import Metrics, MetricsPage
+from .model import ServedModel, scene_of
+from .services import Labels, Models
+
+SERVICES = tuple(f"deepgen.v1.{name}" for name in ("PluginService", "ModelService", "ProcessorService"))
+SWITCH_SECONDS = 0.0005
+"""How long a thread may hold up the others: the model's must not wait long between two of its steps."""
+UNLIMITED = Limits(calls_per_second=1e9, calls_at_once=10**9, streams=10**6)
+"""The queue has its own limit."""
+OPTIONS = (
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+    ("grpc.max_send_message_length", LARGEST_MESSAGE),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `deepgen serve-model` was told."""
+
+    address: str
+    """As gRPC takes it: HOST:PORT, or unix:/PATH."""
+    tls: Tls | None = None
+    token_file: Path | None = None
+    """Without one, whoever reaches the address may ask."""
+    bounds: Bounds = field(default_factory=Bounds)
+    metrics_port: int | None = None
+
+
+class Server:
+    """Serves one model in the running event loop; make it inside the loop."""
+
+    def __init__(self, model: ServedModel, settings: Settings, stop: Callable[[], None]) -> None:
+        """`stop` is called when a caller asks for an end.
+
+        Raises:
+            UserError: certificates or a token that cannot be used.
+        """
+        self._address = settings.address
+        self._credentials = settings.tls.credentials() if settings.tls is not None else None
+        self._metrics = Metrics(model.name)
+        tokens = OneToken(settings.token_file)
+        anybody = CLIENT if settings.token_file is None else None
+        self._batcher = Batcher(model, settings.bounds, self._metrics.batch)
+        self._metrics.waiting = lambda: self._batcher.waiting
+        payloads = Payloads(shares=settings.address.startswith("unix:"))
+        instances = Instances(model)
+        asking = Asking(model, self._batcher, self._metrics)
+        self._models = Models(asking, instances, payloads, self._metrics)
+        self._identity = Identity(model, instances, payloads, stop)
+        self._health = HealthServicer()
+        gate = Gate(tokens, Rates(UNLIMITED), anybody=anybody)
+        self._server = grpc.aio.server(interceptors=[gate], options=OPTIONS)
+        add_PluginServiceServicer_to_server(self._identity, self._server)
+        add_ModelServiceServicer_to_server(self._models, self._server)
+        add_ProcessorServiceServicer_to_server(Labels(asking, instances, payloads, self._metrics), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self._port = settings.metrics_port
+        self._page: MetricsPage | None = None
+
+    @property
+    def metrics_address(self) -> str:
+        """Where the metrics are, if anywhere."""
+        return self._page.address if self._page is not None else ""
+
+    async def start(self) -> str:
+        """Listens and answers; gives the address with its port.
+
+        Raises:
+            UserError: somebody else has the address.
+        """
+        if self._port is not None:
+            self._page = MetricsPage(self._metrics, self._port)
+        for name in ("", *SERVICES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        is_socket = self._address.startswith("unix:")
+        mask = os.umask(0o177) if is_socket else None
+        try:
+            if self._credentials is None:
+                port = self._server.add_insecure_port(self._address)
+            else:
+                port = self._server.add_secure_port(self._address, self._credentials)
+        except RuntimeError:
+            port = 0
+        finally:
+            if mask is not None:
+                os.umask(mask)
+        if port == 0:
+            raise UserError(f"{self._address} cannot be listened on; is another server there?")
+        await self._server.start()
+        return self._address if is_socket else f"{self._address.rpartition(':')[0]}:{port}"
+
+    async def stop(self, grace: float = 60.0) -> None:
+        """Takes no more calls; those there are have `grace` seconds to be answered."""
+        self._identity.stopping = True
+        await self._health.enter_graceful_shutdown()
+        self._models.stop()
+        await self._server.stop(grace)
+        await asyncio.to_thread(self._batcher.close)
+        if self._page is not None:
+            self._page.close()
+
+
+def serve(
+    folder: str, tokens: Sequence[str], name: str, settings: Settings, ready: Callable[[ServedModel, str, str], None]
+) -> int:
+    """Serves the model of a folder until SIGTERM, Ctrl-C or `Shutdown`; what waits then is answered.
+
+    Args:
+        folder: of a finished run.
+        tokens: `--name value` settings over those of the folder.
+        name: what it is called; empty: as its scene.
+        settings: where and how.
+        ready: is told the model, the address and that of the metrics.
+
+    Raises:
+        UserError: whatever cannot be served.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("deepgen: %(message)s"))
+    logging.getLogger("deepgen.controller").addHandler(handler)
+    model = ServedModel(scene_of(folder, tokens), name)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    return asyncio.run(_serve(model, settings, ready))
+
+
+async def _serve(model: ServedModel, settings: Settings, ready: Callable[[ServedModel, str, str], None]) -> int:
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def signalled(number: int) -> Any:
+        if asked.is_set():
+            os._exit(128 + number)
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled, number)
+    server = Server(model, settings, asked.set)
+    address = await server.start()
+    try:
+        ready(model, address, server.metrics_address)
+        await asked.wait()
+    finally:
+        await server.stop()
+    return 0
