@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from ...kernel.schemas import field_message
 from ...kernel.settings import finished_model, load
 from .batching import Piece
 
+READ = 16 << 20
+"""Bytes of a file that are looked at together."""
 CLASSES = ("single_label_classification", "multi_label_classification")
 
 
@@ -72,7 +75,7 @@ class ServedModel:
         self.columns = self.predictor.used.columns
         self.problem = self.predictor.problem
         self.class_names = self.predictor.class_names
-        self.least_batch = self.predictor.batch_size
+        self._digest = _digest(scene)
 
     def __call__(self, pieces: Sequence[Piece]) -> list[Answer]:
         """The answers to pieces of requests; the rows of a piece are columns of text."""
@@ -86,7 +89,7 @@ class ServedModel:
         for piece in pieces:
             begin, end = end, end + len(piece)
             shift = piece.begin - begin
-            bad = [_moved(reject, shift) for reject in rejects if begin <= reject.row < end]
+            bad = [replace(reject, row=reject.row + shift) for reject in rejects if begin <= reject.row < end]
             good = None
             if predictions is not None:
                 first, last = np.searchsorted(predictions.rows, (begin, end)).tolist()
@@ -127,7 +130,12 @@ class ServedModel:
     def descriptors(self, version: str) -> list[plugin_pb2.PluginDescriptor]:
         """What is offered: the model, and where its answers can be labels, a processor of the same name."""
         fields = [field_message(Field(name, "string")) for name in self.columns]
-        shared: dict[str, Any] = {"name": self.name, "version": version, "source": "deepgen serve-model"}
+        shared: dict[str, Any] = {
+            "name": self.name,
+            "version": version,
+            "source": "deepgen serve-model",
+            "digest": self._digest,
+        }
         model = plugin_pb2.PluginDescriptor(
             kind=plugin_pb2.PluginDescriptor.MODEL,
             summary=f"A served model: {self.problem.replace('_', ' ')}.",
@@ -151,5 +159,15 @@ class ServedModel:
         return [model, processor]
 
 
-def _moved(reject: Reject, shift: int) -> Reject:
-    return Reject(reject.row + shift, reject.file, reject.line, reject.column, reject.value, reject.reason, reject.text)
+def _digest(scene: Scene) -> str:
+    """A hash of the model's files and of all settings: features that were made of its answers are kept by it."""
+    from xxhash import xxh3_128
+
+    state = xxh3_128(repr([(name, value.value) for name, value in sorted(scene.values.items())]).encode())
+    for file in sorted(Path(scene.values["model"].value).iterdir()):
+        if file.is_file():
+            state.update(file.name.encode())
+            with file.open("rb") as content:
+                while block := content.read(READ):
+                    state.update(block)
+    return state.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -29,6 +30,7 @@ from ..security import Gate, Tls
 from ..tokens import CLIENT, OneToken
 from .asking import Asking
 from .batching import Batcher, Bounds
+from .calls import Calls
 from .identity import Identity
 from .instances import Instances
 from .metrics import Metrics, MetricsPage
@@ -40,6 +42,8 @@ SWITCH_SECONDS = 0.0005
 """How long a thread may hold up the others: the model's must not wait long between two of its steps."""
 UNLIMITED = Limits(calls_per_second=1e9, calls_at_once=10**9, streams=10**6)
 """The queue has its own limit."""
+LAST_SECONDS = 0.5
+"""How long the last answers are on their way, when a server stops."""
 OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
     ("grpc.max_send_message_length", LARGEST_MESSAGE),
@@ -84,14 +88,15 @@ class Server:
         payloads = Payloads(shares=settings.address.startswith("unix:"))
         instances = Instances(model)
         asking = Asking(model, self._batcher, self._metrics)
-        self._models = Models(asking, instances, payloads, self._metrics)
+        self._calls = Calls(self._metrics)
+        self._models = Models(asking, instances, payloads, self._calls)
         self._identity = Identity(model, instances, payloads, stop)
         self._health = HealthServicer()
         gate = Gate(tokens, Rates(UNLIMITED), anybody=anybody)
         self._server = grpc.aio.server(interceptors=[gate], options=OPTIONS)
         add_PluginServiceServicer_to_server(self._identity, self._server)
         add_ModelServiceServicer_to_server(self._models, self._server)
-        add_ProcessorServiceServicer_to_server(Labels(asking, instances, payloads, self._metrics), self._server)
+        add_ProcessorServiceServicer_to_server(Labels(asking, instances, payloads, self._calls), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -102,6 +107,11 @@ class Server:
     def metrics_address(self) -> str:
         """Where the metrics are, if anywhere."""
         return self._page.address if self._page is not None else ""
+
+    @property
+    def waiting(self) -> int:
+        """Rows that wait."""
+        return self._batcher.waiting
 
     async def start(self) -> str:
         """Listens and answers; gives the address with its port.
@@ -131,11 +141,15 @@ class Server:
         return self._address if is_socket else f"{self._address.rpartition(':')[0]}:{port}"
 
     async def stop(self, grace: float = 60.0) -> None:
-        """Takes no more calls; those there are have `grace` seconds to be answered."""
+        """Takes no more calls; requests have `grace` seconds to be answered, and then whatever is open ends."""
         self._identity.stopping = True
         await self._health.enter_graceful_shutdown()
         self._models.stop()
-        await self._server.stop(grace)
+        ending = asyncio.ensure_future(self._server.stop(grace))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._calls.none(), grace)
+        await self._server.stop(LAST_SECONDS)
+        await ending
         await asyncio.to_thread(self._batcher.close)
         if self._page is not None:
             self._page.close()
@@ -180,6 +194,8 @@ async def _serve(model: ServedModel, settings: Settings, ready: Callable[[Served
     try:
         ready(model, address, server.metrics_address)
         await asked.wait()
+        if rows := server.waiting:
+            print(f"deepgen: stopping; {rows} rows that wait are answered first", file=sys.stderr, flush=True)
     finally:
         await server.stop()
     return 0

@@ -19,8 +19,8 @@ from ..plugin_server.payloads import Payloads
 from ..plugin_server.refusals import Refused, failure
 from ..refusals import Refusal, invalid
 from .asking import Answered, Asking, Context
+from .calls import Calls
 from .instances import Instances
-from .metrics import Metrics
 
 AHEAD = 16
 """Requests of a stream that are asked before the first of them is answered."""
@@ -40,9 +40,9 @@ def translated() -> Iterator[None]:
 class Models(ModelServiceServicer):
     """Answers rows."""
 
-    def __init__(self, asking: Asking, instances: Instances, payloads: Payloads, metrics: Metrics) -> None:
+    def __init__(self, asking: Asking, instances: Instances, payloads: Payloads, calls: Calls) -> None:
         self._asking, self._instances = asking, instances
-        self._payloads, self._metrics = payloads, metrics
+        self._payloads, self._calls = payloads, calls
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -53,7 +53,7 @@ class Models(ModelServiceServicer):
         self, request: model_service_pb2.PredictRequest, context: Context
     ) -> model_service_pb2.PredictResponse:
         """Answers some rows."""
-        return await counted(self._metrics, "Predict", self._answer(request, context))
+        return await self._calls.ended("Predict", self._answer(request, context))
 
     async def PredictStream(
         self, requests: AsyncIterator[model_service_pb2.PredictRequest], context: Context
@@ -68,7 +68,7 @@ class Models(ModelServiceServicer):
                 async for request in requests:
                     await ahead.acquire()
                     answer = self._answer(request, context, patient=True)
-                    task = asyncio.ensure_future(counted(self._metrics, "PredictStream", answer))
+                    task = asyncio.ensure_future(self._calls.ended("PredictStream", answer))
                     tasks.add(task)
                     asked.put_nowait(task)
             finally:
@@ -78,6 +78,7 @@ class Models(ModelServiceServicer):
         stopping = asyncio.ensure_future(self._stopping.wait())
         stopping.add_done_callback(lambda _: reading.cancel())
         try:
+            self._calls.begin()
             while (task := await asked.get()) is not None:
                 yield await task
                 tasks.discard(task)
@@ -89,6 +90,7 @@ class Models(ModelServiceServicer):
             for one in (stopping, reading, *tasks):
                 one.cancel()
             await asyncio.gather(stopping, reading, *tasks, return_exceptions=True)
+            self._calls.end()
 
     async def _answer(
         self, request: model_service_pb2.PredictRequest, context: Context, *, patient: bool = False
@@ -126,15 +128,15 @@ class Models(ModelServiceServicer):
 class Labels(ProcessorServiceServicer):
     """Answers rows as a processor that makes labels of them."""
 
-    def __init__(self, asking: Asking, instances: Instances, payloads: Payloads, metrics: Metrics) -> None:
+    def __init__(self, asking: Asking, instances: Instances, payloads: Payloads, calls: Calls) -> None:
         self._asking, self._instances = asking, instances
-        self._payloads, self._metrics = payloads, metrics
+        self._payloads, self._calls = payloads, calls
 
     async def Process(
         self, request: processor_service_pb2.ProcessRequest, context: Context
     ) -> processor_service_pb2.ProcessResponse:
         """What the model says of each row: probabilities, a number or a text."""
-        return await counted(self._metrics, "Process", self._answer(request, context))
+        return await self._calls.ended("Process", self._answer(request, context))
 
     async def Draw(
         self, request: processor_service_pb2.DrawRequest, context: Context
@@ -162,23 +164,6 @@ class Labels(ProcessorServiceServicer):
             return processor_service_pb2.ProcessResponse(failure=failure(error))
         with translated():
             return processor_service_pb2.ProcessResponse(fields=self._payloads.write(made, request.room))
-
-
-async def counted(metrics: Metrics, method: str, answer: Any) -> Any:
-    """The answer to a request; how it ended is counted."""
-    outcome = "CANCELLED"
-    try:
-        made = await answer
-        outcome = made.WhichOneof("result") if made.WhichOneof("result") in ("failure", "bad_rows") else "OK"
-        return made
-    except Refusal as error:
-        outcome = error.code
-        raise
-    except Exception:
-        outcome = "INTERNAL"
-        raise
-    finally:
-        metrics.request(method, outcome)
 
 
 async def _read(payloads: Payloads, given: payload_pb2.Payload, field: str) -> pa.RecordBatch:

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepgen.kernel.batches import BatchSettings, EvalBatches, MicroBatch, Padding, TrainBatches, collate, prefetch
+from deepgen.kernel.batches import (
+    BatchSettings,
+    EvalBatches,
+    MicroBatch,
+    Padding,
+    TrainBatches,
+    collate,
+    cuts,
+    prefetch,
+)
 from deepgen.kernel.contracts import Field
 from deepgen.kernel.features import Features, prepare
 from deepgen.kernel.scene import Scene
@@ -195,3 +204,22 @@ def test_widths_are_rounded_up_within_what_the_model_takes() -> None:
     assert Padding(multiple=4, longest=10).width(lengths) == 10
     assert Padding(multiple=4, longest=8).width(lengths) == 9
     assert Padding(multiple=4).width(np.array([], int)) == 4
+
+
+def test_passes_are_as_short_as_a_pass_is_worth() -> None:
+    def cost(ends: list[int], lengths: np.ndarray, overhead: int) -> int:
+        begins = [0, *ends[:-1]]
+        return sum(overhead + lengths[begin] * (end - begin) for begin, end in zip(begins, ends, strict=True))
+
+    assert cuts(np.array([]), 4, 10) == []
+    assert cuts(np.array([50, 9, 9, 8]), 4, 10) == [1, 4], "the long row goes alone"
+    assert cuts(np.array([50, 9, 9, 8]), 4, 1000) == [4]
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        lengths = np.sort(random.integers(1, 60, 9))[::-1]
+        every = [[*(place for place in range(1, 9) if chosen >> place & 1), 9] for chosen in range(0, 512, 2)]
+        allowed = [ends for ends in every if max(np.diff([0, *ends])) <= 4]
+        best = min(cost(ends, lengths, 20) for ends in allowed)
+        found = cuts(lengths, 4, 20)
+        assert found in allowed
+        assert cost(found, lengths, 20) == best

@@ -13,108 +13,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import yaml
+from finished_models import AT_PREDICTION, ROWS, SCENES, TAGS, WORDS, folder_of, write_rows
 from pyarrow import feather
 
 from deepgen.kernel.engine import Engine, EngineSettings
 from deepgen.kernel.errors import DataError, SceneError
 from deepgen.kernel.events import Silent
 from deepgen.kernel.folder import choose
-from deepgen.kernel.model_folder import save_model
 from deepgen.kernel.phases import Phases
 from deepgen.kernel.pipe import lines_of
-from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.realtime import Predictor, load
-from deepgen.kernel.rows import source, texts
 from deepgen.kernel.run import Stop
 from deepgen.kernel.settings import load as load_scene
-from deepgen.kernel.stream import open_split
-
-BERT = {
-    "model_type": "bert",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 64,
-    "initializer_range": 1.0,
-    "tokenizer": {"model": "word_piece", "vocab_size": 200, "lowercase": True},
-}
-BART = {
-    "model_type": "bart",
-    "d_model": 16,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 32,
-    "decoder_ffn_dim": 32,
-    "max_position_embeddings": 64,
-    "init_std": 1.0,
-    "tokenizer": {"model": "word_level"},
-}
-GPT2 = {
-    "model_type": "gpt2",
-    "n_embd": 16,
-    "n_layer": 1,
-    "n_head": 2,
-    "n_positions": 64,
-    "initializer_range": 1.0,
-    "tokenizer": {"model": "word_level"},
-}
-WORDS = ("a good film", "the worst of all", "it was\\so good", "bad food", "all of it was good and it was bad", "good")
-ROWS = [(f"{WORDS[row % 6]} {WORDS[row % 5]}", WORDS[row % 4], row % 2) for row in range(40)]
-TAGS = [" ".join(str(place % 2) for place in range(len(text.split()))) for text, _, _ in ROWS]
-BEAMS = {"max_new_tokens": 6, "num_beams": 3, "num_return_sequences": 2}
-TEXT, PAIR = "cls_tokenize:text:tokens", "s2s_tokenize:text:other:tokens"
-LABELS = f"{TEXT},convert2int:label:labels"
-SCENES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "score": (BERT, {"task": "seq2label", "train_model_header": LABELS, "predict_model_header": TEXT}),
-    "multi_class": (
-        BERT,
-        {
-            "task": "seq2softlabel",
-            "train_model_header": f"{TEXT},convert2multilabel:label:labels",
-            "predict_model_header": TEXT,
-            "label_mapping": "0:0,1:1",
-            "output_mapping": "0:bad,1:good",
-        },
-    ),
-    "formatter": (
-        BERT,
-        {
-            "task": "seq2tag",
-            "train_model_header": "tag_tokenize:text:tags:tokens",
-            "predict_model_header": "tag_tokenize:text:tokens",
-            "label_mapping": "0:0,1:1",
-            "query_column": "text",
-        },
-    ),
-    "embedding": (
-        BERT,
-        {
-            "task": "twinbert",
-            "train_model_header": "twinbert_tokenize:text:other:tokens",
-            "predict_model_header": "twinbert_tokenize:text:tokens",
-        },
-    ),
-    "generation": (
-        BART,
-        {"task": "seq2seq", "train_model_header": PAIR, "predict_model_header": "s2s_tokenize:text:tokens", **BEAMS},
-    ),
-    "generation-causal": (
-        GPT2,
-        {
-            "task": "causal_lm",
-            "train_model_header": PAIR.replace("s2s", "causal"),
-            "predict_model_header": "causal_tokenize:text:tokens",
-            **BEAMS,
-            "separator": "<s>",
-        },
-    ),
-}
-AT_PREDICTION = {"embedding": {"single_tower": "q"}}
-"""Settings that training does not take."""
 
 
 @pytest.fixture(scope="module")
@@ -122,30 +32,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("realtime")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        lines = [f"{text}\t{other}\t{label}\t{tags}\n" for (text, other, label), tags in zip(ROWS, TAGS, strict=True)]
-        (folder / "rows.tsv").write_text("".join(lines))
+        write_rows(folder)
         yield folder
-
-
-def folder_of(place: Path, name: str) -> Path:
-    """The model folder of a scene, with new weights, made once."""
-    folder = place / name / "model"
-    if not folder.exists():
-        folder.parent.mkdir()
-        config, settings = SCENES[name]
-        common = {"train_dir": "../rows.tsv", "train_header": "text,other,label,tags", "result_header": "text"}
-        common |= {"model": "scratch:config.yaml", "output_type": name.partition("-")[0], "bf16": "false"}
-        common |= {"per_device_eval_batch_size": "8"}
-        (folder.parent / "config.yaml").write_text(yaml.safe_dump(config))
-        (folder.parent / "scene.yaml").write_text(yaml.safe_dump({**common, **settings}))
-        scene = load_scene(str(folder.parent / "scene.yaml"), [])
-        columns = ["text", "other"]
-        pretrained = Pretrained(scene.read(PretrainedSettings), lambda: texts(source(scene, "train"), columns))
-        labels = open_split(scene, "train", pretrained).labels
-        engine = Engine.start(EngineSettings(bf16=False))
-        engine.place(scene.model.build(pretrained, labels))
-        save_model(scene, engine, pretrained, folder)
-    return folder
 
 
 def result_of(place: Path, name: str, **options: str) -> Path:
@@ -198,6 +86,31 @@ def test_answers_are_those_of_the_result_file(place: Path, name: str) -> None:
         assert value == (pytest.approx(wanted, rel=1e-4) if key == "scores" else wanted)
     if name.startswith("generation"):
         assert [answer["j"] for answer in answers if answer] == [0, 1] * 40
+
+
+@pytest.mark.parametrize("name", list(SCENES))
+def test_raw_answers_are_those_behind_the_lines(place: Path, name: str) -> None:
+    model = load(folder_of(place, name), result_header="text", **AT_PREDICTION.get(name, {}))
+    model.batch_size = 3
+    rows = pa.array([text for text, _, _ in ROWS])
+    answers, rejects = model.predictions([rows])
+    assert answers is not None
+    assert rejects == []
+    assert answers.rows.tolist() == list(range(40))
+    assert list(answers.columns["text"]) == rows.to_pylist()
+    by_line = model.predict(pa.table({"text": rows}))
+    lines = [line for row in model.lines(answers) for line in model.read(row)]
+    assert len(lines) == len(by_line)
+    for line, wanted in zip(lines, by_line, strict=True):
+        assert wanted is not None
+        for key, value in wanted.items():
+            if key in ("scores", "q_embedding"):
+                np.testing.assert_allclose(line[key], value, rtol=1e-3, atol=1e-5)
+            elif key != "row":
+                assert line[key] == value
+    texts = model.texts_of(pa.record_batch({"more": [1, 2], "text": ["a", None]}))
+    assert [column.to_pylist() for column in texts.columns] == [["a"]]
+    assert [(reject.row, reject.column, reject.reason) for reject in texts.rejects] == [(1, "text", "has no value")]
 
 
 @pytest.mark.parametrize("name", ["jsonl", "single_score", "score_and_more"])

@@ -1,4 +1,4 @@
-"""Batches of many requests: who shares one, who waits for whom, and what is dropped; the model works when it is told."""
+"""Batches of many requests: who shares one, who waits for whom, what is dropped; the model works when it is told."""
 
 from __future__ import annotations
 
