@@ -36,6 +36,7 @@ class Convert2Int(Processor):
         try:
             return {self.output: pc.cast(digits, pa.int64())}
         except pa.ArrowInvalid:
-            too_large = [not -(2**63) <= int(cell) < 2**63 for cell in digits.to_pylist()]
+            # Python refuses to read thousands of digits
+            too_large = [len(cell) > 20 or not -(2**63) <= int(cell) < 2**63 for cell in digits.to_pylist()]
             refuse(self.inputs[0], columns[0], (pa.array(too_large), "does not fit into 64 bits"))
             raise

@@ -41,6 +41,9 @@ def test_too_large_and_missing() -> None:
         (1, "does not fit into 64 bits"),
         (3, "does not fit into 64 bits"),
     ]
+    with pytest.raises(BadRows) as error:  # more digits than Python reads
+        convert("1", "-" + "9" * 5000, "0" * 5000 + "1")
+    assert [(row.row, row.reason) for row in error.value.rows] == [(1, "does not fit into 64 bits")]
     with pytest.raises(BadRows) as error:
         convert("1", None)
     assert [(row.row, row.value, row.reason) for row in error.value.rows] == [(1, "", "has no value")]
