@@ -1,0 +1,42 @@
+// What can go wrong: mistakes of a plugin, which travel in the answer, and mistakes in the protocol, which are statuses.
+'use strict';
+
+// A mistake that the user can mend, or a failure of the run; the message is one line: what was given, where, what would
+// be right. Any other exception is a failure of the run too, under its own name.
+class Failure extends Error {
+  get name() {
+    return this.constructor.name;
+  }
+}
+class SceneError extends Failure {}
+class DataError extends Failure {}
+class PluginError extends Failure {}
+class RunError extends Failure {}
+
+// Every row that a processor cannot read: { row, column, value, reason }, such as "is not a whole number".
+class BadRows extends Error {
+  constructor(rows) {
+    super(`${rows.length} bad rows`);
+    this.rows = rows;
+  }
+}
+
+// A mistake in the protocol; `code` is one of grpc.status.
+class Status extends Error {
+  constructor(code, details) {
+    super(details);
+    this.code = code;
+    this.details = details;
+  }
+}
+
+// An exception as the message Failure.
+function failureMessage(error) {
+  return {
+    kind: error?.name || 'Error',
+    message: String(error?.message ?? error).replace(/\s*\n\s*/g, ' '),
+    trace: error instanceof Failure ? '' : String(error?.stack ?? ''),
+  };
+}
+
+module.exports = { SceneError, DataError, PluginError, RunError, BadRows, Status, failureMessage };
