@@ -49,7 +49,7 @@ class RemoteProcessor(StandIn, Processor):
     def class_names(self) -> tuple[str, ...]:
         return tuple(self._configured().class_names)
 
-    def referencecolumn_of(self) -> str | None:
+    def reference_column(self) -> str | None:
         return self._configured().reference_column or None
 
     def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
