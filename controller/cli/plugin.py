@@ -1,4 +1,4 @@
-"""`deepgen plugin serve FILE …`: serves plugins to runs that have them in another process."""
+"""`deepgen plugin serve|check …`: serves plugins to runs in other processes, and checks those that are served."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ NEEDED = (
 
 def help_text(arguments: Sequence[str]) -> str:
     """What `deepgen plugin --help` prints."""
+    if "check" in arguments:
+        from . import plugin_check
+
+        return plugin_check.help_text(arguments)
     text = (
         "Serves the processors, metrics and outputters of Python files (or, as KIND:NAME, of what is installed) to\n"
         "runs in other processes, environments and machines. A scene names it by one of\n"
@@ -42,14 +46,19 @@ def help_text(arguments: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Does what the first word says."""
-    verbs: dict[str, Callable[[Sequence[str]], int]] = {"serve": _serve}
+    verbs: dict[str, Callable[[Sequence[str]], int]] = {"serve": _serve, "check": _check}
     if not arguments or arguments[0] not in verbs:
         verb = arguments[0] if arguments else ""
         near = did_you_mean(verb, verbs) or f"; there is {', '.join(verbs)}"
-        raise UserError(
-            f"deepgen plugin does not know '{verb}'{near}" if verb else "deepgen plugin takes serve FILE; see --help"
-        )
+        missing = "deepgen plugin takes serve FILE or check FILE; see --help"
+        raise UserError(f"deepgen plugin does not know '{verb}'{near}" if verb else missing)
     return verbs[arguments[0]](arguments[1:])
+
+
+def _check(arguments: Sequence[str]) -> int:
+    from . import plugin_check
+
+    return plugin_check.main(arguments)
 
 
 def _serve(arguments: Sequence[str]) -> int:

@@ -1,0 +1,171 @@
+"""The server under test: how it is reached, and started again where a check has ended it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from deepgen.v1.plugin_pb2 import PluginDescriptor
+from deepgen.v1.plugin_service_pb2 import (
+    DescribeRequest,
+    HandshakeRequest,
+    HandshakeResponse,
+    ProbeRequest,
+)
+
+from ...kernel.endpoints import Endpoint
+from ...kernel.errors import RunError
+from ...kernel.wire_features import LINES, PARTS, SHARED_MEMORY, TOKENIZER
+from .case import Case, spelled
+from .checks import Skipped, Wrong
+from .far import Far
+from .program import Program
+from .wire import Refused, Wire
+
+FEATURES = (SHARED_MEMORY, PARTS, TOKENIZER, LINES)
+VERSION = 1
+
+
+class Server:
+    """A plugin program that is started here, or a server that runs already."""
+
+    def __init__(self, endpoint: Endpoint, options: dict[str, str], quick: bool = False) -> None:
+        self.endpoint, self.options, self.quick = endpoint, options, quick
+        self.long_rows: bytes | None = None
+        """Rows on which it works for a while, once they are known."""
+        self.program: Program | None = None
+        self.restarts = 0
+        self._wire: Wire | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a program that may be ended and started again."""
+        return self.endpoint.scheme == "exec"
+
+    @property
+    def wire(self) -> Wire:
+        """A connection, after a handshake; to a new program where the last one has ended."""
+        if self.is_ours and self.program is not None and not self.program.is_running:
+            self.close()
+            self.restarts += 1
+        if self._wire is None:
+            if self.is_ours:
+                self.program = Program(self.endpoint.command)
+                self._wire = connected(self.program)
+            else:
+                self._wire = standing(self.endpoint)
+            try:
+                self._wire.ask(self._wire.plugin.Handshake, greeting(), seconds=20)
+            except Refused as refused:
+                self.close()
+                raise Wrong("Handshake with version 1", refused, "an answer") from None
+        return self._wire
+
+    @contextmanager
+    def another(self) -> Iterator[tuple[Program, Wire]]:
+        """A further program, for checks that end it.
+
+        Raises:
+            Skipped: it was not started here.
+        """
+        if not self.is_ours:
+            raise Skipped("it was not started by this command, so it is not ended")
+        program = Program(self.endpoint.command)
+        wire = connected(program)
+        try:
+            wire.ask(wire.plugin.Handshake, greeting(), seconds=20)
+            yield program, wire
+        finally:
+            wire.close()
+            program.end()
+
+    @cached_property
+    def greeted(self) -> HandshakeResponse:
+        """What it says of itself."""
+        return self.wire.ask(self.wire.plugin.Handshake, greeting())
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What both have."""
+        return frozenset(self.greeted.features) & frozenset(FEATURES)
+
+    @cached_property
+    def plugins(self) -> list[PluginDescriptor]:
+        """What it offers."""
+        return list(self.wire.ask(self.wire.plugin.Describe, DescribeRequest()).plugins)
+
+    @property
+    def pid(self) -> int | None:
+        """The process, where it is known."""
+        return self.program.pid if self.program is not None else None
+
+    def case(self, descriptor: PluginDescriptor) -> Case:
+        """One of its plugins."""
+        return Case(Far(self, descriptor), spelled(descriptor, self.options), self.quick)
+
+    @cached_property
+    def able(self) -> list[Case]:
+        """The first plugin of each kind that takes rows and can be configured."""
+        found: dict[str, Case] = {}
+        for descriptor in self.plugins:
+            case = self.case(descriptor)
+            if case.kind in ("processor", "metric", "outputter") and case.kind not in found:
+                try:
+                    ready = case.main if case.kind != "processor" else case.sample
+                except Skipped:
+                    continue
+                if ready:
+                    found[case.kind] = case
+        return list(found.values())
+
+    @property
+    def some(self) -> Case:
+        """A plugin that takes rows.
+
+        Raises:
+            Skipped: there is none.
+        """
+        if not self.able:
+            raise Skipped("none of its plugins takes rows with these options")
+        return self.able[0]
+
+    def probe(self) -> None:
+        """Refuses a server that is not well any more."""
+        self.wire.ask(self.wire.plugin.Probe, ProbeRequest(), seconds=20)
+
+    def close(self) -> None:
+        """Ends the connection, and the program that was started here."""
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+        if self.program is not None:
+            self.program.end()
+            self.program = None
+
+
+def greeting(**more: Any) -> HandshakeRequest:
+    """A handshake as the kernel's."""
+    said = {"protocol_versions": [VERSION], "host": "deepgen plugin check", "features": FEATURES}
+    return HandshakeRequest(**{**said, **more})
+
+
+def connected(program: Program) -> Wire:
+    """A connection to a program."""
+    return Wire(f"unix:{program.socket}", program.token)
+
+
+def standing(endpoint: Endpoint) -> Wire:
+    """A connection to a server that runs already.
+
+    Raises:
+        RunError: nobody answers there.
+    """
+    token = endpoint.token_file.read_text(encoding="utf-8").strip() if endpoint.token_file else ""
+    wire = Wire(endpoint.address, token, endpoint.ca, secure=endpoint.scheme == "grpcs")
+    refused = wire.refusal(wire.plugin.Handshake, greeting())
+    if refused is not None and refused.code == "UNAVAILABLE":
+        wire.close()
+        raise RunError(f"{endpoint.text}: nobody answers there: {refused.words}")
+    return wire

@@ -1,0 +1,118 @@
+"""The suite: which checks there are, and what came of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import grpc
+
+from ...kernel.errors import PluginError, RunError
+from . import (
+    cancelling,
+    commits,
+    configuring,
+    describing,
+    drawing,
+    handshake,
+    leaks,
+    living,
+    messages,
+    metrics,
+    models,
+    outputters,
+    payloads,
+    processors,
+)
+from .case import Case
+from .checks import CHECKS, Check, Skipped, Wrong
+from .server import Server
+from .subject import Failed, Unread
+from .wire import Refused
+
+MODULES = (
+    handshake,
+    messages,
+    describing,
+    configuring,
+    payloads,
+    living,
+    cancelling,
+    processors,
+    drawing,
+    metrics,
+    outputters,
+    commits,
+    models,
+    leaks,
+)
+"""Those that hold checks, in the order in which they are gone through."""
+ORDERED = sorted(CHECKS, key=lambda check: [module.__name__ for module in MODULES].index(check.body.__module__))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a check."""
+
+    check: Check
+    of: str
+    """The plugin, as `metric acc`; empty for the server as a whole."""
+    over: str
+    """`in this process` or `over the wire`."""
+    result: str
+    """`passed`, `failed` or `skipped`."""
+    reason: str = ""
+    given: str = ""
+    came: str = ""
+    right: str = ""
+    seconds: float = 0.0
+
+
+def started(server: Server) -> Outcome:
+    """Whether there is anything to check."""
+    return _outcome(next(check for check in CHECKS if check.body is living.start), server, "", "over the wire")
+
+
+def of_server(server: Server, only: str) -> Iterator[Outcome]:
+    """The checks of a server that has started as a whole, and then of each of its plugins."""
+    for check in ORDERED:
+        if check.of == "server" and check.name.startswith(only) and check.body is not living.start:
+            yield _outcome(check, server, "", "over the wire")
+    for descriptor in server.plugins:
+        yield from of_case(server.case(descriptor), only, "over the wire")
+
+
+def of_case(case: Case, only: str, over: str) -> Iterator[Outcome]:
+    """The checks of a plugin."""
+    for check in ORDERED:
+        fits = check.of in ("plugin", case.kind) and check.name.startswith(only)
+        if not fits or (check.needs_wire and over != "over the wire"):
+            continue
+        if check.ability and check.ability not in case.descriptor.abilities:
+            continue
+        yield _outcome(check, case, case.title, over)
+    with suppress(Refused, Wrong):
+        case.released()
+
+
+def _outcome(check: Check, what: Server | Case, of: str, over: str) -> Outcome:
+    begin = time.monotonic()
+    result, reason, words = "passed", "", ("", "", "")
+    try:
+        check.body(what)
+    except Skipped as skipped:
+        result, reason = "skipped", str(skipped)
+    except Wrong as wrong:
+        result, words = "failed", (wrong.given, wrong.came, wrong.right)
+    except (Refused, Failed, Unread, RunError, PluginError) as refused:
+        result, words = "failed", ("a call that is right", str(refused), "an answer")
+    except grpc.RpcError as error:
+        result, words = "failed", ("a call that is right", str(Refused(error)), "an answer")
+    return Outcome(check, of, over, result, reason, *words, seconds=time.monotonic() - begin)
+
+
+def known(prefix: str) -> Sequence[str]:
+    """The ids of the checks that begin so."""
+    return [check.name for check in ORDERED if check.name.startswith(prefix)]
