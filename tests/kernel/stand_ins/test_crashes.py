@@ -63,7 +63,7 @@ def test_kills_in_the_middle_lose_and_double_nothing(both: Both) -> None:
 
     thread = threading.Thread(target=kill_now_and_then)
     thread.start()
-    found = []
+    found: list[pa.Array] = []
     while len(found) < len(texts) or len(killed) < 3:
         number = len(found) % len(texts)
         found.append(there.process([pa.array(texts[number])])["out"])
