@@ -109,10 +109,12 @@ class Models(ModelServiceServicer):
         except Exception as error:
             return model_service_pb2.PredictResponse(failure=failure(error))
         model = self._asking.model
+        response = model_service_pb2.PredictResponse(
+            answers=payload_pb2.Predictions(problem=model.problem, class_names=model.class_names)
+        )
         with translated():
-            placed = self._payloads.write(batch, request.room)
-        answers = payload_pb2.Predictions(rows=placed, problem=model.problem, class_names=model.class_names)
-        return model_service_pb2.PredictResponse(answers=answers)
+            self._payloads.write(batch, request.room, response.answers.rows)
+        return response
 
     def _columns(self, predictions: Predictions, lines: bool) -> pa.RecordBatch:
         """What the model said, and the lines."""
@@ -162,8 +164,10 @@ class Labels(ProcessorServiceServicer):
             raise
         except Exception as error:
             return processor_service_pb2.ProcessResponse(failure=failure(error))
+        response = processor_service_pb2.ProcessResponse()
         with translated():
-            return processor_service_pb2.ProcessResponse(fields=self._payloads.write(made, request.room))
+            self._payloads.write(made, request.room, response.fields)
+        return response
 
 
 async def _read(payloads: Payloads, given: payload_pb2.Payload, field: str) -> pa.RecordBatch:

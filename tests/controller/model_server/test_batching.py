@@ -93,11 +93,9 @@ def test_a_full_batch_does_not_wait_for_the_window(steps: Steps) -> None:
 
 
 def test_an_idle_model_waits_for_the_window_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepgen.controller.model_server import batching
-
     now = [100.0]
     waits: list[float] = []
-    monkeypatch.setattr(batching.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     steps = Steps(Bounds(window=0.25, max_batch=8))
     changed = steps.batcher._changed
 

@@ -70,6 +70,8 @@ class Steps(ServedModel):
 def test_answers_are_those_of_the_model(model: ServedModel) -> None:
     wanted, _ = model.predictor.predictions([pa.array(TEXTS)])
     assert wanted is not None
+    scores_here = wanted.scores
+    assert scores_here is not None
     lines = model.lines(wanted)
 
     async def check(served: Served) -> None:
@@ -79,7 +81,7 @@ def test_answers_are_those_of_the_model(model: ServedModel) -> None:
             assert list(response.answers.class_names) == ["LABEL_0", "LABEL_1"]
             found = answers_of(response)
             assert list(found) == ["scores", "line"]
-            np.testing.assert_allclose(found["scores"], wanted.scores, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(found["scores"], scores_here, rtol=1e-4, atol=1e-5)
             for line, other in zip(found["line"], lines, strict=True):
                 (text, scores), (wanted_text, wanted_scores) = line.split(b"\t"), other.split(b"\t")
                 assert text == wanted_text
@@ -143,17 +145,18 @@ def test_many_clients_at_once_get_exactly_their_own(model: ServedModel) -> None:
 def test_a_large_request_and_a_stream_come_back_in_order(model: ServedModel) -> None:
     wanted, _ = model.predictor.predictions([pa.array(TEXTS)])
     assert wanted is not None
-    assert wanted.scores is not None
+    scores_here = wanted.scores
+    assert scores_here is not None
     parts = [TEXTS[begin : begin + 1 + begin % 3] for begin in range(37)]
 
     async def check(served: Served) -> None:
         async with served.client() as client:
             large = answers_of(await client.model.Predict(rows(TEXTS * 5)))["scores"]
-            np.testing.assert_allclose(large, np.tile(wanted.scores, (5, 1)), rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(large, np.tile(scores_here, (5, 1)), rtol=1e-3, atol=1e-4)
             answers = [answers_of(one) async for one in client.model.PredictStream(rows(part) for part in parts)]
             assert len(answers) == len(parts)
             for place, (part, found) in enumerate(zip(parts, answers, strict=True)):
-                scores = wanted.scores[place : place + len(part)]
+                scores = scores_here[place : place + len(part)]
                 np.testing.assert_allclose(found["scores"], scores, rtol=1e-3, atol=1e-4)
 
     serve(model, check, Settings("127.0.0.1:0", bounds=Bounds(window=0, max_batch=16, max_waiting=200)))
