@@ -48,7 +48,8 @@ class Work:
         """Takes no more, and waits for those there are."""
         with self._changed:
             self._ending = True
-            self._changed.wait_for(lambda: self._count == 0)
+            while not self._changed.wait_for(lambda: self._count == 0, 0.2):
+                pass  # meanwhile, handlers of signals run
 
 
 class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]

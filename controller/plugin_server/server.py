@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import queue
 import signal
 import socket
 import stat
@@ -32,6 +32,7 @@ from .processors import Processors
 SERVICES = tuple(
     f"deepgen.v1.{name}" for name in ("PluginService", "ProcessorService", "MetricService", "OutputterService")
 )
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 THREADS = 64
 """Calls at one time; a call to an instance that is busy waits in one."""
 LONGEST_SOCKET = 107
@@ -58,8 +59,9 @@ class Server:
 
     def __init__(self, offered: Offered, identity: Identity, *, token: str = "", shares_memory: bool = True) -> None:
         """What is served, and what every call must bring; `shares_memory` where hosts are on this machine."""
-        # a signal may come at any time, also between two steps of any other lock
-        self._ends: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # a signal may reach any thread, and only a descriptor wakes the main thread then
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
         self._signals = 0
         self._work = Work()
         self._instances = Instances(offered)
@@ -100,17 +102,20 @@ class Server:
 
     def end(self) -> None:
         """Has `run` come to its end."""
-        self._ends.put(None)
+        with contextlib.suppress(BlockingIOError):  # told so very often
+            os.write(self._wake, b"\0")
 
     def run(self, ready: Callable[[], None]) -> None:
         """Until it is told to end by `Shutdown`, SIGTERM or Ctrl-C; then what is worked on is finished.
 
         A second signal ends it at once. `ready` is called when all this holds.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             signal.signal(number, self._signalled)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         ready()
-        self._ends.get()
+        while os.read(self._woken, 1)[0] not in (0, *SIGNALS):  # a plugin may have handlers of its own
+            pass
         if self._health is not None:
             self._health.enter_graceful_shutdown()
         self._work.drain()
@@ -126,7 +131,6 @@ class Server:
             self.clean()
             os._exit(128 + number)
         self._signals += 1
-        self.end()
 
     def _open(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:

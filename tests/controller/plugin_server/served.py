@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
 import numpy as np
@@ -89,6 +90,8 @@ class Slow(Processor):
 
     seconds: float = 0.2
     """How long."""
+    begun: str = ""
+    """A file that is there once it has begun."""
     _busy = False
 
     def fields(self) -> tuple[Field, ...]:
@@ -97,6 +100,8 @@ class Slow(Processor):
     def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
         assert not self._busy, "called twice at a time"
         self._busy = True
+        if self.begun:
+            Path(self.begun).touch()
         time.sleep(self.seconds)
         self._busy = False
         return {self.output: pc.utf8_length(columns[0]).cast(pa.int64())}
