@@ -14,7 +14,7 @@ from deepgen.v1.plugin_service_pb2 import PutRequest
 from ...kernel.wire_features import PIECE
 from . import parcels
 from .checks import Wrong, check
-from .living import long_rows
+from .lasting import LONG_ENOUGH, lasting
 from .load import begun, carried, far, given_back, problem, send, table
 from .server import Server
 from .subject import differing
@@ -22,11 +22,11 @@ from .subject import differing
 
 @check("cancel.call", "A call that is cancelled in the middle does no harm: the next one is answered.", of="server")
 def call(server: Server) -> None:
-    data = long_rows(server)
-    case = server.some
+    work = lasting(server, LONG_ENOUGH, least=0.02)
+    case = work.case
     before = given_back(case, send(case, carried(case, 5)))
     for pause in (0.0, 0.02, 0.1):
-        under_way = begun(case, parcels.parcel(server.wire, data))
+        under_way = begun(case, parcels.parcel(server.wire, work.rows))
         time.sleep(pause)
         under_way.cancel()
         server.wire.still_well("a call that was cancelled")
@@ -37,9 +37,9 @@ def call(server: Server) -> None:
 
 @check("cancel.deadline", "A call whose time is over does no harm: the next one is answered.", of="server")
 def deadline(server: Server) -> None:
-    data = long_rows(server)
-    case = server.some
-    request = far(case).first(case.main, parcels.parcel(server.wire, data), None, problem(case))
+    work = lasting(server, LONG_ENOUGH, least=0.02)
+    case = work.case
+    request = far(case).first(case.main, parcels.parcel(server.wire, work.rows), None, problem(case))
     with suppress(grpc.RpcError):
         far(case).method()(request, timeout=0.02, metadata=server.wire.metadata())
     server.wire.still_well("a call whose time was over")

@@ -108,6 +108,13 @@ class Case:
             raise Skipped(f"no rows were found that it can read: {short(words, 160)}")
         return best
 
+    @cached_property
+    def wide(self) -> pa.RecordBatch | None:
+        """Rows of a kilobyte and more, if it reads each text also when it is said many times over."""
+        columns = [pa.array([" ".join([text] * 40) for text in column.to_pylist()]) for column in self.rows.columns]
+        rows = pa.RecordBatch.from_arrays(columns, names=list(self.inputs))
+        return rows if len(self._readable(self.main, rows)[0]) == len(rows) else None
+
     def _readable(self, instance: str, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, str]:
         """The rows that it takes, and its words where it takes none."""
         words = ""

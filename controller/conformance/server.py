@@ -33,8 +33,8 @@ class Server:
 
     def __init__(self, endpoint: Endpoint, options: dict[str, str], quick: bool = False) -> None:
         self.endpoint, self.options, self.quick = endpoint, options, quick
-        self.long_rows: bytes | None = None
-        """Rows on which it works for a while, once they are known."""
+        self.slow: Any = None
+        """The plugin that takes longest, once it is known."""
         self.program: Program | None = None
         self.restarts = 0
         self._wire: Wire | None = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 
@@ -25,9 +27,10 @@ from . import (
     outputters,
     payloads,
     processors,
+    spoiled,
 )
 from .case import Case
-from .checks import CHECKS, Check, Skipped, Wrong
+from .checks import CHECKS, Check, Skipped, Wrong, short
 from .server import Server
 from .subject import Failed, Unread
 from .wire import Refused
@@ -38,6 +41,7 @@ MODULES = (
     describing,
     configuring,
     payloads,
+    spoiled,
     living,
     cancelling,
     processors,
@@ -50,6 +54,8 @@ MODULES = (
 )
 """Those that hold checks, in the order in which they are gone through."""
 ORDERED = sorted(CHECKS, key=lambda check: [module.__name__ for module in MODULES].index(check.body.__module__))
+_TOO_LARGE = "larger than max"
+"""How gRPC itself speaks of a message; a limit of the plugin's own has other words."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +112,19 @@ def _outcome(check: Check, what: Server | Case, of: str, over: str) -> Outcome:
         result, reason = "skipped", str(skipped)
     except Wrong as wrong:
         result, words = "failed", (wrong.given, wrong.came, wrong.right)
-    except (Refused, Failed, Unread, RunError, PluginError) as refused:
+    except Refused as refused:
+        if refused.code == "RESOURCE_EXHAUSTED" and _TOO_LARGE not in refused.words:
+            result, reason = "skipped", f"it takes less at once: {refused.words}"
+        else:
+            result, words = "failed", ("a call that is right", str(refused), "an answer")
+    except (Failed, Unread, RunError, PluginError) as refused:
         result, words = "failed", ("a call that is right", str(refused), "an answer")
     except grpc.RpcError as error:
         result, words = "failed", ("a call that is right", str(Refused(error)), "an answer")
+    except Exception as error:  # an answer that nobody thought of
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        came = f"what cannot be read: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        result, words = "failed", ("a call that is right", short(came), "an answer as the protocol says")
     return Outcome(check, of, over, result, reason, *words, seconds=time.monotonic() - begin)
 
 
