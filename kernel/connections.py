@@ -6,6 +6,8 @@ import atexit
 import os
 import threading
 import time
+import weakref
+from typing import Any
 
 from .endpoints import parse
 from .errors import PluginError, RunError
@@ -29,6 +31,8 @@ class Connection:
             PluginError: it is not there, or speaks another protocol.
         """
         self.endpoint = parse(text)
+        self.instances: weakref.WeakSet[Any] = weakref.WeakSet()
+        """What was configured there, to be released at the end: a server lives on."""
         self._lock = threading.RLock()
         self._crashes = 0
         try:
@@ -114,6 +118,9 @@ class Connection:
         """Ends the plugin where this process has started it, and the connection."""
         with self._lock:
             if self._link is not None:
+                if self._link.process is None:
+                    for instance in list(self.instances):
+                        instance.release()
                 self._link.end()
             self._link = None
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from .exchange import NO_ROWS, BadRow, BadRows, Batch, Field, Labels, Loss, Predictions, Problem, State
+from .exchange import NO_ROWS, BadRow, BadRows, Batch, Elsewhere, Field, Labels, Loss, Predictions, Problem, State
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +28,7 @@ __all__ = [
     "BadRow",
     "BadRows",
     "Batch",
+    "Elsewhere",
     "Field",
     "Labels",
     "Loss",
@@ -48,8 +49,8 @@ class Plugin(ABC):  # noqa: B024 - each kind adds its own abstract methods
 
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""
-    elsewhere: ClassVar[str | None] = None
-    """Of a plugin in another process: what stands for its code."""
+    elsewhere: ClassVar[Elsewhere | None] = None
+    """Where it is, for a class that stands for a plugin in another process."""
 
     def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
         """Refuses, before a run and without torch, options that do not go with the scene; gives notes for a person.

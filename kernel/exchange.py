@@ -99,6 +99,15 @@ class Predictions:
     """[rows, size] float32 by side: `q`, and `d` where the model was given pairs."""
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where a plugin is that is in another process, and what it says of its code."""
+
+    endpoint: str
+    version: str
+    digest: str
+
+
 @dataclass
 class Loss:
     """A loss as a sum and what it is a sum over, so that averages are exact over ranks and accumulation."""

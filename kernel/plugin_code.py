@@ -22,7 +22,7 @@ def sources(plugin: type[Plugin]) -> Iterator[str]:
     in another process it is what that says of its code.
     """
     if plugin.elsewhere is not None:
-        yield plugin.elsewhere
+        yield repr((plugin.name, plugin.elsewhere.version, plugin.elsewhere.digest))
         return
     modules = {kind.__module__ for kind in plugin.__mro__ if kind not in (object, ABC, Plugin, *KINDS.values())}
     top = plugin.__module__.partition(".")[0]

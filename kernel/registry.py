@@ -240,7 +240,7 @@ def _loader(kind: str, name: str, point: EntryPoint) -> Callable[[], None]:
 
 def _file(plugin: type[Plugin]) -> str:
     if plugin.elsewhere is not None:
-        return _from_endpoints[plugin.kind, plugin.name]
+        return plugin.elsewhere.endpoint
     module = sys.modules.get(plugin.__module__)
     return getattr(module, "__file__", None) or plugin.__module__
 
@@ -251,7 +251,7 @@ def _version(plugin: type[Plugin]) -> str:
 
     top = plugin.__module__.partition(".")[0]
     if plugin.elsewhere is not None:
-        return plugin.elsewhere.split(" ")[1]
+        return plugin.elsewhere.version
     if plugin.__module__.startswith("deepgen."):
         return version("deepgen")
     if (owners := packages_distributions().get(top)) is not None:

@@ -157,6 +157,8 @@ class Link:
             return Lost(self.process.cause() if self.process is not None else details)
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return Lost("itself: it did not answer in time")
+        if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" not in details:  # gRPC's own word for messages
+            return Busy(details)
         if code == grpc.StatusCode.NOT_FOUND:
             return NotConfigured(details)
         return PluginError(f"--plugin {self.endpoint.text}: {code.name}: {details}")
@@ -201,6 +203,10 @@ class Link:
         self._channel.close()
         if self.process is not None:
             self.process.kill()
+
+
+class Busy(Exception):
+    """The plugin, mostly a server, has too much to do; the words are its own."""
 
 
 class NotConfigured(PluginError):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from . import attempt
 from .errors import DeepgenError, Interrupted, RunError, SceneError, UserError
+from .stand_ins.loading import let_go
 from .terminal import Terminal
 
 
@@ -64,6 +65,7 @@ def _main(argv: Sequence[str] | None, rank: int, terminal: Terminal) -> int:
         _report(f"rank {rank} failed: {_first_line(error)}{_see(terminal)}", rank, terminal)
         return 1
     finally:
+        let_go()
         terminal.close()
 
 

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from deepgen.v1 import plugin_pb2
 
-from ..connections import Connection, connect
-from ..contracts import Plugin
+from ..connections import Connection
+from ..contracts import Elsewhere, Plugin
 from ..errors import PluginError
 from ..schemas import options_class
 from .metric import MergingMetric, RemoteMetric
@@ -16,16 +16,15 @@ from .outputter import AssemblingOutputter, ReadingOutputter, RemoteOutputter
 from .processor import DrawingProcessor, RemoteProcessor
 
 
-def classes_at(endpoint: str) -> list[type[Plugin]]:
+def classes_at(connection: Connection) -> list[type[Plugin]]:
     """The classes for what an endpoint offers.
 
     Raises:
-        PluginError: it cannot be reached or understood, or offers nothing.
+        PluginError: it cannot be understood, or offers nothing.
     """
-    connection = connect(endpoint)
     made = [_class(connection, descriptor) for descriptor in connection.link.plugins]
     if not made:
-        raise PluginError(f"--plugin {endpoint}: offers no plugin")
+        raise PluginError(f"--plugin {connection.endpoint.text}: offers no plugin")
     return made
 
 
@@ -55,7 +54,8 @@ def _class(connection: Connection, descriptor: plugin_pb2.PluginDescriptor) -> t
     made.name = descriptor.name
     made.__doc__ = descriptor.summary
     made.connection, made.descriptor = connection, descriptor
-    made.elsewhere = f"{descriptor.name} {descriptor.version} {descriptor.digest}"
+    code = descriptor.digest or connection.endpoint.code()
+    made.elsewhere = Elsewhere(connection.endpoint.text, descriptor.version, code)
     made.fits = frozenset(descriptor.fits)
     if kind == "model":
         made.needs, made.needs_to_train = tuple(field.name for field in descriptor.inputs), ()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from deepgen.v1 import payload_pb2, plugin_service_pb2
 
 from ..connections import Connection
-from ..errors import PluginError
-from ..remote import SECONDS_TO_ANSWER, Link, Lost, NotConfigured
+from ..errors import PluginError, RunError
+from ..remote import SECONDS_TO_ANSWER, Busy, Link, Lost, NotConfigured
 from ..shared_memory import Region
 from ..wire_features import LARGEST, SHARED_FROM
 
 ATTEMPTS = 3
 """A batch that ended the plugin so often is not sent again."""
+PATIENCE = 300
+"""So often a plugin that has too much to do is asked again, mostly a second later."""
 Answer = TypeVar("Answer")
 
 
@@ -31,6 +35,7 @@ class Instance:
         self._input: list[Region] = []
         self._room: Region | None = None
         self._taken = 0
+        connection.instances.add(self)
 
     @property
     def name(self) -> str:
@@ -57,7 +62,7 @@ class Instance:
         return answer, link
 
     def _attempt(self, ask: Callable[[Link], Answer], attempts: int) -> tuple[Answer, Link]:
-        failed = 0
+        failed, busy = 0, 0
         while True:
             link = self.connection.link
             try:
@@ -66,6 +71,12 @@ class Instance:
                 answer = ask(link)
                 self.connection.succeeded()
                 return answer, link
+            except Busy as error:
+                busy += 1
+                if busy > PATIENCE:
+                    where = f"--plugin {self.connection.endpoint.text}"
+                    raise RunError(f"{where}: has been too busy for minutes: {error}") from None
+                time.sleep(min(1.0, 0.02 * 2**busy))
             except NotConfigured:
                 failed += 1
                 self._configured_by = None
@@ -81,6 +92,13 @@ class Instance:
         if self._configured_by is not link:
             self._answer = link.call("plugin", "Configure", self._request, SECONDS_TO_ANSWER)
             self._configured_by = link
+
+    def release(self) -> None:
+        """Has the plugin forget it, where that is still there; it is configured again when it is used again."""
+        link, self._configured_by = self._configured_by, None
+        if link is not None:
+            with suppress(Lost, Busy, PluginError):
+                link.call("plugin", "Release", plugin_service_pb2.ReleaseRequest(instance=self.name), 1.0)
 
     def prepare(self, link: Link) -> None:
         """Configures the plugin, for a call that is not one of `call`."""

@@ -17,9 +17,10 @@ def load(reference: str) -> None:
     if not is_endpoint(reference):
         registry.load_file(reference)
     elif not registry.is_known(reference):
-        from .classes import classes_at  # gRPC, where a scene needs it
+        from ..connections import connect  # gRPC, where a scene needs it
+        from .classes import classes_at
 
-        registry.add(reference, classes_at(reference))
+        registry.add(reference, classes_at(connect(reference)))
 
 
 def let_go() -> None:

@@ -1,7 +1,11 @@
 """A plugin in another process does what it does in this one: fields, options, values, bad rows, errors, words."""
 
 import io
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepgen.kernel import registry
+from deepgen.kernel.connections import Connection
 from deepgen.kernel.contracts import BadRows, Predictions
 from deepgen.kernel.descriptors import describe
 from deepgen.kernel.errors import DataError, SceneError
 from deepgen.kernel.options import options_of
+from deepgen.kernel.remote import NotConfigured
 from deepgen.kernel.settings import load as load_scene
+from deepgen.kernel.stand_ins.classes import classes_at
+from deepgen.v1 import metric_service_pb2
 
 Both = Callable[..., list[Any]]
 TEXTS = st.lists(st.text(st.characters(codec="utf-8", categories=["Ll", "Zs", "So", "Nd"]), max_size=30), min_size=1)
@@ -168,3 +176,30 @@ def test_a_scene_is_checked_with_its_options(both: Both, endpoint: str, tmp_path
     two = load_scene(None, [*base[:-1], "there_words:text:label:input_ids"])
     with pytest.raises(SceneError, match="'there_words:text:label:input_ids' gives 2 columns to there_words"):
         check(two)
+
+
+def test_a_server_that_lives_on_is_left_without_instances(tmp_path: Path, files: dict[str, Path]) -> None:
+    socket = tmp_path / "plugin.sock"
+    command = [sys.executable, "-m", "deepgen.controller.cli", "plugin", "serve", str(files["there"])]
+    with subprocess.Popen([*command, "--listen", f"unix:{socket}"], stdout=subprocess.DEVNULL) as server:
+        while not socket.exists():
+            assert server.poll() is None
+            time.sleep(0.05)
+        first = Connection(f"unix:{socket}")
+        metric = classes_of(first)["there_acc"]()
+        assert metric.keys() == ("there_acc", "there_rows")
+        name = metric._there.name
+        first.end()
+        second = Connection(f"unix:{socket}")
+        request = metric_service_pb2.ComputeRequest(instance=name)
+        with pytest.raises(NotConfigured, match=f"no instance is called '{name}'"):
+            second.link.call("metric", "Compute", request)
+        assert metric.keys() == ("there_acc", "there_rows")
+        second.end()
+        first.end()
+        server.terminate()
+
+
+def classes_of(connection: Connection) -> dict[str, Any]:
+    """What a connection offers, by name."""
+    return {made.name: made for made in classes_at(connection)}
