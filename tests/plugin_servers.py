@@ -88,7 +88,7 @@ class Served:
 @contextmanager
 def started(words: Sequence[str], token: str = TOKEN, **more: Any) -> Iterator[Served]:
     """Starts a server as a kernel does, and ends it."""
-    with launched([*COMMAND, *words], token, **more) as (process, host, path):
+    with launched([*more.pop("command", COMMAND), *words], token, **more) as (process, host, path):
         answer = json.loads(host.makefile("rb").readline() or b"{}")
         assert answer == {"ready": True}, (answer, process.communicate(timeout=10))
         with grpc.insecure_channel(f"unix:{path}", OPTIONS) as channel:

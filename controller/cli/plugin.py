@@ -108,7 +108,7 @@ def _by_hand(given: Given, words: Sequence[str], address: str) -> tuple[Server, 
 
         tls = Tls(certificate, key) if certificate is not None and key is not None else None
         check_address(rest[2:], tls)
-        server = _server(given, words, token, shares_memory=False)
+        server = _server(given, words, token, shares_memory=bool(token) and not is_secure)
         shown = f"{scheme}://{server.listen_on_port(rest[2:], None if tls is None else tls.credentials())}"
         if not token:
             print("anybody on this machine may call it; --token-file keeps others out", file=sys.stderr)
@@ -131,11 +131,11 @@ def _token(given: Given) -> str:
     path = _file(given, "token-file")
     if path is None:
         return ""
+    if path.stat().st_mode & 0o077:
+        raise UserError(f"--token-file {path}: others may read it; `chmod 600 {path}`")
     token = path.read_text(encoding="utf-8").strip()
     if not token or not token.isascii() or not token.isprintable():
         raise UserError(f"--token-file {path}: holds no token; one line of letters and digits is right")
-    if path.stat().st_mode & 0o077:
-        raise UserError(f"--token-file {path}: others may read it; `chmod 600 {path}`")
     return token
 
 

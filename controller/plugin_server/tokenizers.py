@@ -67,6 +67,10 @@ class Tokenizers:
         self._folder = self._folder or tempfile.mkdtemp(prefix="deepgen-plugin-")
         folder = Path(self._folder) / key
         folder.mkdir(mode=0o700, exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        return Pretrained(PretrainedSettings(str(folder)))
+        try:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            return Pretrained(PretrainedSettings(str(folder)))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise

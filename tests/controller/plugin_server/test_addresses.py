@@ -1,0 +1,178 @@
+"""Where a plugin server listens, who gets in, and how little it needs to be installed."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pyarrow as pa
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from plugin_servers import COMMAND, TOKEN, Stubs, code_of, inline, rows_of, started
+
+from deepgen.kernel.descriptors import describe_scene
+from deepgen.kernel.settings import load
+from deepgen.v1 import plugin_service_pb2 as wire
+from deepgen.v1 import processor_service_pb2
+
+FILE = str(Path(__file__).with_name("served.py"))
+LIGHT = """
+import sys
+from importlib.machinery import PathFinder
+there, absent = PathFinder.find_spec, {names}
+PathFinder.find_spec = lambda name, *more: None if name.partition(".")[0] in absent else there(name, *more)
+from deepgen.controller.cli import main
+sys.exit(main(["plugin", "serve", {file!r}]))
+"""
+HEAVY = (
+    "torch deepspeed transformers datasets mlflow sklearn sacrebleu rouge_score xxhash tqdm ninja matplotlib psutil "
+    "grpc_health grpc_reflection grpc_status google.rpc peft tokenizers safetensors scipy pandas"
+)
+"""What DeepGen depends on, and the environment of a plugin need not have."""
+
+
+@contextmanager
+def by_hand(*arguments: str) -> Iterator[str]:
+    """A server that was started on the command line; gives its address."""
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        try:
+            assert line.startswith("serving at "), process.communicate(timeout=60)
+            yield line.removeprefix("serving at ").partition(";")[0]
+        finally:
+            process.terminate()
+            assert process.wait(600) == 0
+
+
+def test_a_socket_is_the_users_own(tmp_path: Path) -> None:
+    path = tmp_path / "plugin.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))  # of a server that was killed
+    with by_hand(FILE, "--listen", f"unix:{path}") as address:
+        assert address == f"unix:{path}"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with grpc.insecure_channel(address) as channel:
+            stubs = Stubs(channel, "")
+            answer = stubs.plugin.Handshake(wire.HandshakeRequest(protocol_versions=[1]))
+            assert answer.sharing == wire.HandshakeResponse.PER_RANK
+            assert "payload.shared_memory.v1" in answer.features
+        done = subprocess.run(
+            [*COMMAND, FILE, "--listen", address], capture_output=True, text=True, check=False, timeout=600
+        )
+        assert (done.returncode, done.stderr) == (2, f"deepgen: {address}: a server listens there already\n")
+
+
+def test_health_and_reflection(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN + "\n")
+    token.chmod(0o600)
+    with by_hand(FILE, "--listen", "grpc://127.0.0.1:0", "--token-file", str(token)) as address:
+        with grpc.insecure_channel(address.removeprefix("grpc://")) as channel:
+            asked = health_pb2.HealthCheckRequest(service="deepgen.v1.PluginService")
+            assert health_pb2_grpc.HealthStub(channel).Check(asked).status == health_pb2.HealthCheckResponse.SERVING
+            listing: Any = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+            question = reflection_pb2.ServerReflectionRequest(list_services="")
+            with pytest.raises(grpc.RpcError) as error:
+                list(listing(iter([question])))
+            assert code_of(error)[0] == "UNAUTHENTICATED"
+            (answer,) = listing(iter([question]), metadata=[("authorization", f"Bearer {TOKEN}")])
+            names = {service.name for service in answer.list_services_response.service}
+            assert {"deepgen.v1.PluginService", "deepgen.v1.OutputterService"} <= names
+
+
+def test_other_machines_need_tls_and_a_token(tmp_path: Path) -> None:
+    certificate, key = signed(tmp_path)
+    token = tmp_path / "token"
+    token.write_text(TOKEN + "\n")
+    token.chmod(0o600)
+    tls = ("--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(token))
+    with by_hand(FILE, "--listen", "grpcs://127.0.0.1:0", *tls) as address:
+        credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+        with grpc.secure_channel(address.removeprefix("grpcs://"), credentials) as channel:
+            with pytest.raises(grpc.RpcError) as error:
+                Stubs(channel, "").plugin.Probe(wire.ProbeRequest())
+            assert code_of(error)[0] == "UNAUTHENTICATED"
+            answer = Stubs(channel).plugin.Handshake(wire.HandshakeRequest(protocol_versions=[1]))
+            assert "payload.shared_memory.v1" not in answer.features
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tcp://127.0.0.1:1"], "give unix:/PATH, grpcs://HOST:PORT or grpc://127.0.0.1:PORT"),
+        (["grpc://0.0.0.0:0"], "can be reached from other machines, so it needs TLS"),
+        (["grpcs://0.0.0.0:0"], "--tls-cert and --tls-key belong to grpcs://HOST:PORT, which needs both"),
+        (["grpcs://0.0.0.0:0", "--tls-cert", FILE, "--tls-key", FILE], "give --token-file"),
+        (["unix:/x", "--tls-cert", FILE, "--tls-key", FILE], "belong to grpcs://HOST:PORT"),
+        (["unix:/no/such/folder/x.sock"], "cannot be listened on"),
+        ([f"unix:{FILE}"], "is a file that is no socket"),
+        (["unix:/" + "x" * 107], "is longer than 107 bytes"),
+        (["unix:/x", "--token-file", FILE], "others may read it"),
+        (["unix:/x", "--token-file", "no"], "--token-file no: no such file"),
+    ],
+)
+def test_addresses_that_are_refused(arguments: Sequence[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from deepgen.controller.cli import main
+
+    assert main(["plugin", "serve", FILE, "--listen", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_an_environment_of_its_own_needs_little(tmp_path: Path) -> None:
+    scene = tmp_path / "mine.yaml"
+    header = "train_header: text\ntrain_model_header: measure:text:labels\n"
+    scene.write_text(f"task: seq2label\nplugin: [{FILE}]\n{header}")
+    message = describe_scene(load(str(scene), []))
+    command = [sys.executable, "-c", LIGHT.format(names=HEAVY.split(), file=FILE)]
+    with started([], command=command) as served:
+        stubs = served.stubs
+        assert (
+            "processor.tokenizer.v1"
+            not in stubs.plugin.Handshake(wire.HandshakeRequest(protocol_versions=[1])).features
+        )
+        assert len(stubs.plugin.Describe(wire.DescribeRequest()).plugins) == 6
+        stubs.configure("a", "processor", "measure", inputs=["text"], output="labels")
+        columns = inline({"0": pa.array(["four"])})
+        answer = stubs.processor.Process(processor_service_pb2.ProcessRequest(instance="a", columns=columns))
+        assert rows_of(answer.fields).column("labels").to_pylist() == [4]
+        checked = stubs.plugin.Check(wire.CheckRequest(instance="a", scene=message, splits=["train"]))
+        assert list(checked.notes) == ["mine: train", "unit"]
+
+
+def signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate of this machine that signs itself, and its key."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "plugins")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = folder / "tls.crt", folder / "tls.key"
+    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    form, no_password = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, no_password))
+    return certificate_file, key_file
