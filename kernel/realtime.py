@@ -27,9 +27,8 @@ from .errors import DataError, SceneError
 from .evaluation import predictions_of
 from .formatting import blocks_of
 from .parsing import plain
-from .portions import joined
 from .pretrained import Pretrained, PretrainedSettings
-from .processing import LENGTH, ROW, Processing
+from .processing import LENGTH, ROW, Made, Processing
 from .ranks import Ranks
 from .readers import json_text
 from .results import ResultSettings, outputter_name
@@ -139,16 +138,13 @@ class Predictor:
 
         Where bad rows are to fail, none behind the first of them is answered.
         """
-        import torch
-
         answers: dict[int, bytes] = {}
-        with self._lock, torch.inference_mode():
-            made = self._processing.make(chunk, block)
-            count = made.batch.num_rows
-            if self.bad_rows == "fail" and made.rejects:
-                count = int(np.searchsorted(made.batch.column(ROW).to_numpy(), made.rejects[0].row))
-            for given in self._passes(made.batch, count):
-                answers.update(zip(given.rows.tolist(), self.lines(given), strict=True))
+        made = self._made(chunk, block)
+        count = made.batch.num_rows
+        if self.bad_rows == "fail" and made.rejects:
+            count = int(np.searchsorted(made.batch.column(ROW).to_numpy(), made.rejects[0].row))
+        for given in self._passes(made.batch, count):
+            answers.update(zip(given.rows.tolist(), self.lines(given), strict=True))
         return answers, made.rejects
 
     def texts_of(self, batch: pa.RecordBatch) -> Block:
@@ -160,30 +156,36 @@ class Predictor:
         places_of(self.used, batch.schema.names, ROWS)
         return parse_batch(self.used, Chunk(0, ROWS, "parquet", 0, 0, batch.num_rows, batch))
 
-    def predictions(self, columns: Sequence[pa.Array]) -> tuple[Predictions | None, list[Reject]]:
-        """The model's answers for rows of text, in the columns of `used`: those of the good rows, and the bad rows.
+    def predictions(self, columns: Sequence[pa.Array]) -> tuple[list[Reject], Iterator[Predictions]]:
+        """The bad ones of some rows, numbered from 0 on, and the model's answers to the others.
 
-        The answers are numbered from 0 on and hold the columns of `result_header`; None where no row is good.
+        Answers come a forward pass at a time, as they are made, each for rows of like length; they hold the columns of
+        `result_header`.
+
+        Args:
+            columns: the text of each column of `used`.
         """
-        import torch
-
         numbers = np.arange(len(columns[0]))
         chunk = Chunk(0, ROWS, "parquet", 0, 0, len(numbers), None)
-        with self._lock, torch.inference_mode():
-            made = self._processing.make(chunk, Block(list(columns), numbers, numbers, ROWS, []))
-            parts = list(self._passes(made.batch, made.batch.num_rows, self._overhead))
-        return joined(parts) if parts else None, made.rejects
+        made = self._made(chunk, Block(list(columns), numbers, numbers, ROWS, []))
+        return made.rejects, self._passes(made.batch, made.batch.num_rows, self._overhead)
 
     def lines(self, answers: Predictions) -> list[bytes]:
         """What the outputter writes of each row."""
         with self._writing:
             return blocks_of(self._outputter, answers)
 
+    def _made(self, chunk: Chunk, block: Block) -> Made:
+        with self._lock:
+            return self._processing.make(chunk, block)
+
     def _passes(self, made: pa.RecordBatch, count: int, overhead: int | None = None) -> Iterator[Predictions]:
         """The answers to the first rows of some features, a forward pass at a time.
 
         With an `overhead`, what a pass costs by itself in tokens, passes are as short as that is worth.
         """
+        import torch
+
         numbers, lengths = (made.column(name).to_numpy() for name in (ROW, LENGTH))
         names = [name for name in made.schema.names if name in self._processing.fields]
         table = Table({name: self._processing.fields[name] for name in names}, [len(numbers)], lambda _: made)
@@ -195,9 +197,10 @@ class Predictor:
             ends = cuts(lengths[order], self.batch_size, overhead)
         for begin, end in zip([0, *ends], ends, strict=False):
             rows = order[begin:end]
-            batch = self._place.to_device(collate(table, rows, self._padding))
-            given = self.scene.model.predict(self._module, batch)
-            answers = predictions_of(numbers[rows], self.problem, given, self.class_names)
+            with self._lock, torch.inference_mode():
+                batch = self._place.to_device(collate(table, rows, self._padding))
+                given = self.scene.model.predict(self._module, batch)
+                answers = predictions_of(numbers[rows], self.problem, given, self.class_names)
             answers.columns = table.columns(self._kept, rows)
             yield answers
 

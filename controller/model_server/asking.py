@@ -16,9 +16,10 @@ from ...kernel.errors import DataError
 from ...kernel.portions import joined
 from ...kernel.rows import Reject
 from ..refusals import Refusal, invalid
-from .batching import Batcher, Closed, Full
+from .batching import Batcher, Closed
 from .metrics import Metrics
 from .model import ServedModel
+from .waiting import Full
 
 Context = grpc.aio.ServicerContext[Any, Any]
 CHECKED_INLINE = 4096

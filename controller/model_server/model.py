@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ from deepgen.v1 import plugin_pb2
 from ...kernel.contracts import Field, Predictions
 from ...kernel.errors import SceneError, UserError
 from ...kernel.pipe import lines_of
-from ...kernel.portions import portion
+from ...kernel.portions import chosen, joined
 from ...kernel.probabilities import probabilities
 from ...kernel.realtime import Predictor
 from ...kernel.rows import Reject
 from ...kernel.scene import Scene
 from ...kernel.schemas import field_message
 from ...kernel.settings import finished_model, load
-from .batching import Piece
+from .waiting import Piece
 
 READ = 16 << 20
 """Bytes of a file that are looked at together."""
@@ -77,25 +77,35 @@ class ServedModel:
         self.class_names = self.predictor.class_names
         self._digest = _digest(scene)
 
-    def __call__(self, pieces: Sequence[Piece]) -> list[Answer]:
-        """The answers to pieces of requests; the rows of a piece are columns of text."""
+    def __call__(self, pieces: Sequence[Piece]) -> Iterator[tuple[int, Answer]]:
+        """The answers to pieces of requests, each with its place, as they are made.
+
+        The rows of a piece are columns of text.
+        """
         columns = [
             pa.concat_arrays([piece.rows[place].slice(piece.begin, len(piece)) for piece in pieces])
             for place in range(len(self.columns))
         ]
-        predictions, rejects = self.predictor.predictions(columns)
-        answers = []
-        end = 0
-        for piece in pieces:
-            begin, end = end, end + len(piece)
-            shift = piece.begin - begin
-            bad = [replace(reject, row=reject.row + shift) for reject in rejects if begin <= reject.row < end]
-            good = None
-            if predictions is not None:
-                first, last = np.searchsorted(predictions.rows, (begin, end)).tolist()
-                good = portion(predictions, first, last) if last > first else None
-            answers.append(Answer(good, bad))
-        return answers
+        rejects, passes = self.predictor.predictions(columns)
+        ends = np.cumsum([len(piece) for piece in pieces])
+        bad: list[list[Reject]] = [[] for _ in pieces]
+        for reject in rejects:
+            place = int(np.searchsorted(ends, reject.row, "right"))
+            shift = pieces[place].begin + len(pieces[place]) - int(ends[place])
+            bad[place].append(replace(reject, row=reject.row + shift))
+        left = [len(piece) - len(wrong) for piece, wrong in zip(pieces, bad, strict=True)]
+        parts: list[list[Predictions]] = [[] for _ in pieces]
+        for place, count in enumerate(left):
+            if not count:
+                yield place, Answer(None, bad[place])
+        for answers in passes:
+            owners = np.searchsorted(ends, answers.rows, "right")
+            for place in np.unique(owners).tolist():
+                rows = np.flatnonzero(owners == place)
+                parts[place].append(chosen(answers, rows))
+                left[place] -= len(rows)
+                if not left[place]:
+                    yield place, Answer(joined(parts[place]), bad[place])
 
     def lines(self, predictions: Predictions) -> list[bytes]:
         """The lines of the result file of a run."""

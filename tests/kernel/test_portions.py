@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from deepgen.kernel.contracts import Predictions
-from deepgen.kernel.portions import joined, portion
+from deepgen.kernel.portions import chosen, joined
 
 
 def made(rows: list[int], width: int = 2) -> Predictions:
@@ -40,11 +40,12 @@ def test_a_lone_pass_is_put_in_order_too() -> None:
     assert joined([in_order]) is in_order
 
 
-def test_a_portion_has_all_of_its_rows() -> None:
+def test_chosen_rows_are_whole() -> None:
     whole = joined([made([0, 1, 2, 3])])
-    part = portion(whole, 1, 3)
-    wanted = made([1, 2])
-    assert part.rows.tolist() == [1, 2]
+    part = chosen(whole, np.array([3, 1]))
+    wanted = made([3, 1])
+    assert part.rows.tolist() == [3, 1]
+    assert part.columns == wanted.columns
     assert part.texts == wanted.texts
     assert part.columns == wanted.columns
     for name in ("more", "vectors"):

@@ -18,9 +18,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from model_servers import Client, Served, answers_of, inline, rows, serve
 from serving import refused
 
-from deepgen.controller.model_server.batching import Bounds, Piece
-from deepgen.controller.model_server.model import ServedModel, scene_of
+from deepgen.controller.model_server.batching import Bounds
+from deepgen.controller.model_server.model import Answer, ServedModel, scene_of
 from deepgen.controller.model_server.server import Settings
+from deepgen.controller.model_server.waiting import Piece
+from deepgen.kernel.portions import joined
 from deepgen.v1 import model_service_pb2
 
 TEXTS = [text for text, _, _ in ROWS]
@@ -51,12 +53,12 @@ class Steps(ServedModel):
         self.asked: list[int] = []
         """Rows of each batch."""
 
-    def __call__(self, pieces: Sequence[Piece]) -> list[Any]:
+    def __call__(self, pieces: Sequence[Piece]) -> Iterator[tuple[int, Answer]]:
         self.asked.append(sum(map(len, pieces)))
         if not self.free.is_set():
             self.begun.put(self.asked[-1])
             self.go_on.get(timeout=60)
-        return super().__call__(pieces)
+        yield from super().__call__(pieces)
 
     async def begin(self) -> int:
         """Waits for the next batch, and gives its rows."""
@@ -68,8 +70,7 @@ class Steps(ServedModel):
 
 
 def test_answers_are_those_of_the_model(model: ServedModel) -> None:
-    wanted, _ = model.predictor.predictions([pa.array(TEXTS)])
-    assert wanted is not None
+    wanted = joined([*model.predictor.predictions([pa.array(TEXTS)])[1]])
     scores_here = wanted.scores
     assert scores_here is not None
     lines = model.lines(wanted)
@@ -100,8 +101,7 @@ def test_answers_are_those_of_the_model(model: ServedModel) -> None:
 def test_every_kind_of_answer_is_served(place: Path, name: str) -> None:
     more = ["--single_tower=q"] if name == "embedding" else []
     model = ServedModel(scene_of(str(folder_of(place, name)), more))
-    (expected, _) = model.predictor.predictions([pa.array(WORDS)])
-    assert expected is not None
+    expected = joined([*model.predictor.predictions([pa.array(WORDS)])[1]])
     wanted = [model.lines(expected)[row] for row in range(len(WORDS))]
 
     async def check(served: Served) -> None:
@@ -117,8 +117,7 @@ def test_every_kind_of_answer_is_served(place: Path, name: str) -> None:
 
 
 def test_many_clients_at_once_get_exactly_their_own(model: ServedModel) -> None:
-    wanted, _ = model.predictor.predictions([pa.array(TEXTS)])
-    assert wanted is not None
+    wanted = joined([*model.predictor.predictions([pa.array(TEXTS)])[1]])
     assert wanted.scores is not None
     by_text = dict(zip(TEXTS, wanted.scores.tolist(), strict=True))
     steps = Steps(model)
@@ -143,8 +142,7 @@ def test_many_clients_at_once_get_exactly_their_own(model: ServedModel) -> None:
 
 
 def test_a_large_request_and_a_stream_come_back_in_order(model: ServedModel) -> None:
-    wanted, _ = model.predictor.predictions([pa.array(TEXTS)])
-    assert wanted is not None
+    wanted = joined([*model.predictor.predictions([pa.array(TEXTS)])[1]])
     scores_here = wanted.scores
     assert scores_here is not None
     parts = [TEXTS[begin : begin + 1 + begin % 3] for begin in range(37)]
