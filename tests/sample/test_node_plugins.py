@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,100 +12,40 @@ import grpc
 import numpy as np
 import pyarrow as pa
 import pytest
+from node_sample import done, installed
+from plugin_servers import OPTIONS, Served, Stubs, inline, launched, rows_of
 
 from deepgen.kernel import payload, schemas
 from deepgen.kernel.contracts import BadRows, Metric, Predictions
 from deepgen.kernel.options import options_of
 from deepgen.kernel.registry import find
+from deepgen.kernel.stand_ins.classes import classes_at
 from deepgen.v1 import metric_service_pb2 as metrics
-from deepgen.v1 import payload_pb2, plugin_pb2
+from deepgen.v1 import payload_pb2
 from deepgen.v1 import plugin_service_pb2 as plugins
 from deepgen.v1 import processor_service_pb2 as processors
-from deepgen.v1.metric_service_pb2_grpc import MetricServiceStub
-from deepgen.v1.plugin_service_pb2_grpc import PluginServiceStub
-from deepgen.v1.processor_service_pb2_grpc import ProcessorServiceStub
 
-SAMPLE = Path(__file__).parents[2] / "sample" / "plugins" / "node"
-NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH")
 RANDOM = np.random.default_rng(5)
-TOKEN = (("authorization", "Bearer secret"),)
-
-
-def done(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHON": sys.executable}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the sample outside the tree, with its packages and the protocol of the installed DeepGen."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed")
-    version = done(["node", "--version"], SAMPLE).stdout.strip()
-    if int(version.removeprefix("v").partition(".")[0]) < 20:
-        pytest.skip(f"node is {version}; the sample needs version 20 or later")
-    copy = tmp_path_factory.mktemp("node") / "my plugins"
-    shutil.copytree(SAMPLE, copy, ignore=shutil.ignore_patterns("node_modules", "protos"))
-    installed = done(["npm", "ci", "--prefer-offline"], copy)
-    if installed.returncode and any(word in installed.stderr for word in NO_NETWORK):
-        pytest.skip("npm cannot reach its registry")
-    assert installed.returncode == 0, installed.stderr
-    copied = done(["npm", "run", "protos"], copy)
-    assert copied.returncode == 0, copied.stderr
-    return copy
+    return installed(tmp_path_factory.getbasetemp())
 
 
-class Program:
-    """The program as the kernel starts it."""
-
-    def __init__(self, folder: Path, where: Path) -> None:
-        mine, its = socket.socketpair()
-        with its:
-            environment = {**os.environ, "DEEPGEN_PLUGIN_FD": str(its.fileno())}
-            self.process = subprocess.Popen([folder / "my_plugins"], env=environment, pass_fds=(its.fileno(),))
-        self.mine = mine
-        line = {"protocol_versions": [1], "token": "secret", "socket": str(where)}
-        mine.sendall(json.dumps(line).encode() + b"\n")
-        with mine.makefile() as said:
-            assert json.loads(said.readline()) == {"ready": True}
-        sizes = [(f"grpc.max_{way}_message_length", (64 << 20) + (64 << 10)) for way in ("send", "receive")]
-        self.channel = grpc.insecure_channel(f"unix:{where}", options=sizes)
-        self.plugin = PluginServiceStub(self.channel)
-        self.processor = ProcessorServiceStub(self.channel)
-        self.metric = MetricServiceStub(self.channel)
-
-    def configure(self, kind: plugin_pb2.PluginDescriptor.Kind.ValueType, name: str, **options: Any) -> str:
-        """The name of an instance."""
-        instance = f"{name} {options}"
-        request = plugins.ConfigureRequest(
-            instance=instance,
-            kind=kind,
-            name=name,
-            options={option: json.dumps(value) for option, value in options.items()},
-            inputs=["label"],
-            output="labels",
-        )
-        answer = self.plugin.Configure(request, metadata=TOKEN)
-        assert not answer.HasField("failure"), answer
-        return instance
-
-    def close(self) -> int:
-        self.channel.close()
-        self.mine.close()
-        return self.process.wait(10)
+@pytest.fixture
+def program(folder: Path) -> Iterator[Served]:
+    with launched([str(folder / "my_plugins")]) as (process, host, path):
+        assert host.makefile().readline() == '{"ready":true}\n'
+        with grpc.insecure_channel(f"unix:{path}", OPTIONS) as channel:
+            yield Served(process, host, path, Stubs(channel))
 
 
-@pytest.fixture(scope="module")
-def program(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    made = Program(folder, tmp_path_factory.mktemp("run") / "plugin.sock")
-    yield made
-    assert made.close() == -9  # it ends at once with its host
-
-
-def arrow(batch: pa.RecordBatch) -> payload_pb2.Payload:
-    return payload_pb2.Payload(arrow=payload.written(batch).to_pybytes())
+def configured(program: Served, kind: str, name: str, **options: Any) -> str:
+    """The name of an instance."""
+    answer = program.stubs.configure("mine", kind, name, options=options, inputs=["label"], output="labels")
+    assert not answer.HasField("failure"), answer
+    return "mine"
 
 
 def test_its_own_tests_pass(folder: Path) -> None:
@@ -117,15 +53,25 @@ def test_its_own_tests_pass(folder: Path) -> None:
     assert tested.returncode == 0, tested.stdout
 
 
-def test_the_handshake_and_what_it_offers(program: Program) -> None:
+def test_it_ends_at_once_with_its_host_and_well_when_asked(folder: Path, program: Served) -> None:
+    program.host.close()
+    assert program.process.wait(20) == -9
+    with launched([str(folder / "my_plugins")]) as (process, host, path):
+        host.makefile().readline()
+        with grpc.insecure_channel(f"unix:{path}") as channel:
+            Stubs(channel).plugin.Shutdown(plugins.ShutdownRequest())
+            assert process.wait(20) == 0  # though the connection is still there
+
+
+def test_the_handshake_and_what_it_offers(program: Served) -> None:
     memory = os.memfd_create("probe")
     os.write(memory, b"....seen")
     shared = payload_pb2.SharedMemory(path=f"/proc/{os.getpid()}/fd/{memory}", offset=4, length=4)
     request = plugins.HandshakeRequest(protocol_versions=[1], nonce=b"\xff", probe=shared)
-    answer = program.plugin.Handshake(request, metadata=TOKEN)
+    answer = program.stubs.plugin.Handshake(request)
     os.close(memory)
     assert (answer.protocol_version, answer.nonce, answer.probe) == (1, b"\xff", b"seen")
-    described = program.plugin.Describe(plugins.DescribeRequest(), metadata=TOKEN).plugins
+    described = program.stubs.plugin.Describe(plugins.DescribeRequest()).plugins
     assert [one.name for one in described] == ["node_int", "node_acc", "node_f1"]
     made = schemas.options_class("Made", (), [option for one in described for option in one.options])
     offset, threshold = options_of(made, "x")
@@ -148,11 +94,12 @@ def integers(cells: list[str | None]) -> tuple[list[int], set[tuple[int, str, st
             return made["labels"].to_pylist(), bad
         except BadRows as error:
             bad.update((rows[one.row], one.column, one.value, one.reason) for one in error.rows)
-            rows = [row for row in rows if row not in {one[0] for one in bad}]
+            refused = {row for row, *_ in bad}
+            rows = [row for row in rows if row not in refused]
 
 
-def test_numbers_are_read_as_by_convert2int(program: Program) -> None:
-    instance = program.configure(plugin_pb2.PluginDescriptor.PROCESSOR, "node_int")
+def test_numbers_are_read_as_by_convert2int(program: Served) -> None:
+    instance = configured(program, "processor", "node_int")
     signs, spaces = ["", "+", "-", "--", "0", "-00"], ["", " ", "\t", "\n", "\x1f", "\x85", "\xa0", "\u2028", "\ufeff"]
     drawn = [
         f"{spaces[RANDOM.integers(9)]}{signs[RANDOM.integers(6)]}{RANDOM.integers(2**62)}{spaces[RANDOM.integers(9)]}"
@@ -164,15 +111,16 @@ def test_numbers_are_read_as_by_convert2int(program: Program) -> None:
     cells: list[str | None] = [*drawn, *edges, *wrong, *around]
 
     def process(given: list[str | None]) -> Any:
-        columns = arrow(pa.RecordBatch.from_pydict({"label": pa.array(given, pa.string())}))
-        return program.processor.Process(processors.ProcessRequest(instance=instance, columns=columns), metadata=TOKEN)
+        columns = inline({"label": pa.array(given, pa.string())})
+        return program.stubs.processor.Process(processors.ProcessRequest(instance=instance, columns=columns))
 
     numbers, bad = integers(cells)
     found = [(one.row, one.column, one.value, one.reason) for one in process(cells).bad_rows.rows]
     assert set(found) == bad
-    assert [one[0] for one in found] == sorted({one[0] for one in bad})
-    good = [cell for row, cell in enumerate(cells) if row not in {one[0] for one in bad}]
-    made = payload.read(process(good).fields.arrow)
+    refused = {row for row, *_ in bad}
+    assert [row for row, *_ in found] == sorted(refused)
+    good = [cell for row, cell in enumerate(cells) if row not in refused]
+    made = rows_of(process(good).fields)
     assert made.schema.field("labels").type == pa.int64()
     assert made["labels"].to_pylist() == numbers
     assert len(numbers) > 1000
@@ -205,24 +153,27 @@ def part(whole: Predictions, rows: slice) -> Predictions:
     ],
 )
 def test_scores_are_those_of_the_metrics_in_python(
-    program: Program, name: str, key: str, like: str, like_key: str, draw: Callable[[int, int], Predictions]
+    program: Served, name: str, key: str, like: str, like_key: str, draw: Callable[[int, int], Predictions]
 ) -> None:
-    instance = program.configure(plugin_pb2.PluginDescriptor.METRIC, name)
+    instance = configured(program, "metric", name)
     python: Metric = find("metric", like).plugin()  # type: ignore[assignment]
 
     def update(given: Predictions) -> payload_pb2.Payload:
-        message = payload_pb2.Predictions(rows=arrow(payload.from_predictions(given)), problem=given.problem)
+        message = payload_pb2.Predictions(rows=inline(payload.from_predictions(given)), problem=given.problem)
         request = metrics.UpdateRequest(instance=instance, predictions=message)
-        return program.metric.Update(request, metadata=TOKEN).state
+        made: payload_pb2.Payload = program.stubs.metric.Update(request).state
+        return made
 
     def merge(*states: payload_pb2.Payload) -> payload_pb2.Payload:
-        return program.metric.Merge(metrics.MergeRequest(instance=instance, states=states), metadata=TOKEN).state
+        request = metrics.MergeRequest(instance=instance, states=states)
+        made: payload_pb2.Payload = program.stubs.metric.Merge(request).state
+        return made
 
     def score(state: payload_pb2.Payload) -> float:
         request = metrics.ComputeRequest(instance=instance, state=state, class_names=["a", "b"])
-        (one,) = program.metric.Compute(request, metadata=TOKEN).scores
+        (one,) = program.stubs.metric.Compute(request).scores
         assert one.key == key
-        return one.value
+        return float(one.value)
 
     for rows, classes in [(1, 1), (7, 1), (64, 2), (500, 3), (300, 7)]:
         whole = draw(rows, classes)
@@ -232,16 +183,16 @@ def test_scores_are_those_of_the_metrics_in_python(
         assert score(update(whole)) == want
         assert score(merge(merge(states[2], states[0]), states[1])) == want
         if name == "node_acc":  # what the kernel does for a metric without `merge`
-            kept = [payload.to_state(payload.read(state.arrow)) for state in states]
+            kept = [payload.to_state(rows_of(state)) for state in states]
             assert [len(state["hit"]) for state in kept] == [cut.stop - cut.start for cut in cuts]
-            assert score(arrow(payload.from_state(python.merge(kept)))) == want
-    nothing = score(arrow(payload.from_state({})))
+            assert score(inline(payload.from_state(python.merge(kept)))) == want
+    nothing = score(inline(payload.from_state({})))
     assert np.isnan(nothing)
-    assert payload.to_state(payload.read(merge().arrow)) == {}
+    assert payload.to_state(rows_of(merge())) == {}
 
 
-def test_a_large_batch_goes_through_memory_that_is_shared(program: Program) -> None:
-    instance = program.configure(plugin_pb2.PluginDescriptor.PROCESSOR, "node_int", node_int_offset=-3)
+def test_a_large_batch_goes_through_memory_that_is_shared(program: Served) -> None:
+    instance = configured(program, "processor", "node_int", node_int_offset=-3)
     rows = 300_000
     bytes_ = payload.written(pa.RecordBatch.from_pydict({"label": pa.array(map(str, range(rows)), pa.string())}))
     memory = os.memfd_create("batch")
@@ -254,8 +205,53 @@ def test_a_large_batch_goes_through_memory_that_is_shared(program: Program) -> N
         columns=payload_pb2.Payload(shared=payload_pb2.SharedMemory(path=path, offset=0, length=size)),
         room=payload_pb2.SharedMemory(path=path, offset=size, length=4 << 20),
     )
-    shared = program.processor.Process(request, metadata=TOKEN).fields.shared
+    shared = program.stubs.processor.Process(request).fields.shared
     assert (shared.path, shared.offset) == (path, size)
     made = payload.read(os.pread(memory, shared.length, shared.offset))
     os.close(memory)
     np.testing.assert_array_equal(made["labels"].to_numpy(), np.arange(rows) - 3)
+
+
+def test_the_kernel_takes_every_type_and_shape(folder: Path) -> None:
+    endpoint = f"exec:{shlex.quote(str(folder / 'test' / 'odd_plugins'))}"
+    made: Any = {one.name: one for one in classes_at(endpoint)}
+    letters = made["letters"](most=2, prefix="x")
+    letters.bind(("first", "second"), "o")
+    assert [field.shape for field in letters.fields()] == ["ragged", "fixed", "scalar", "scalar"]
+    assert (letters.class_names(), letters.reference_column()) == (("no", "yes"), "second")
+    columns = letters.process([pa.array(["abc", "", "\ufeffé"]), pa.array(["1", "22", ""])])
+    assert columns["o_codes"].to_pylist() == [[97, 98], [], [0xFEFF, 0xE9]]
+    assert columns["o_sizes"].to_pylist() == [[3, 1], [0, 2], [2, 0]]
+    assert columns["o_text"].to_pylist() == ["abc1", "22", "\ufeffé"]
+    assert letters.cut == {"o_codes": 1}
+    wide = made["wide"]()
+    wide.bind(("text",), "o")
+    cells = [chr(33 + row) for row in range(66)]  # a MiB for each, more than a message holds
+    assert wide.process([pa.array(cells)])["o"].to_pylist() == [cell * (1 << 20) for cell in cells]
+
+
+def test_the_kernel_gets_back_the_state_of_a_metric(folder: Path) -> None:
+    endpoint = f"exec:{shlex.quote(str(folder / 'test' / 'odd_plugins'))}"
+    everything: Any = next(one for one in classes_at(endpoint) if one.name == "everything")()
+    given = Predictions(
+        rows=np.array([2**62, 7]),
+        problem="text",
+        scores=np.array([[1, np.nan], [np.inf, -0.0]], np.float32),
+        texts=[["\ufeffbest", "next"], []],
+        references=["é", ""],
+        class_names=("a", "b"),
+        columns={"a:b": ["x", "y\tz"]},
+        vectors={"q": np.arange(6.0).reshape(2, 3)},
+        more={"half": np.array([0.5, -2], np.float16), "cube": np.arange(8, dtype=np.int32).reshape(2, 2, 2)},
+    )
+    state = everything.merge([everything.update(given)] * 2)
+    for name, value in {"scores": given.scores, "vector": given.vectors["q"], "cube": given.more["cube"]}.items():
+        assert value is not None
+        assert state[name].dtype == value.dtype
+        np.testing.assert_array_equal(state[name], np.concatenate([value, value]))
+    assert state["rows"].tolist() == [2**62, 7] * 2
+    assert state["half"].tolist() == [0.5, -2] * 2
+    assert state["best"].tolist() == ["\ufeffbest", ""] * 2
+    assert state["kept"].tolist() == ["x", "y\tz"] * 2
+    assert state["empty"].tolist() == [False, True] * 2
+    assert everything.compute(state, ("a",)) == {"sum": 2.0**63 + 14, "named": 1.0}
