@@ -16,6 +16,7 @@ from node_sample import done, installed
 from plugin_servers import OPTIONS, Served, Stubs, inline, launched, rows_of
 
 from deepgen.kernel import payload, schemas
+from deepgen.kernel.connections import connect
 from deepgen.kernel.contracts import BadRows, Metric, Predictions
 from deepgen.kernel.options import options_of
 from deepgen.kernel.registry import find
@@ -214,7 +215,7 @@ def test_a_large_batch_goes_through_memory_that_is_shared(program: Served) -> No
 
 def test_the_kernel_takes_every_type_and_shape(folder: Path) -> None:
     endpoint = f"exec:{shlex.quote(str(folder / 'test' / 'odd_plugins'))}"
-    made: Any = {one.name: one for one in classes_at(endpoint)}
+    made: Any = {one.name: one for one in classes_at(connect(endpoint))}
     letters = made["letters"](most=2, prefix="x")
     letters.bind(("first", "second"), "o")
     assert [field.shape for field in letters.fields()] == ["ragged", "fixed", "scalar", "scalar"]
@@ -232,7 +233,7 @@ def test_the_kernel_takes_every_type_and_shape(folder: Path) -> None:
 
 def test_the_kernel_gets_back_the_state_of_a_metric(folder: Path) -> None:
     endpoint = f"exec:{shlex.quote(str(folder / 'test' / 'odd_plugins'))}"
-    everything: Any = next(one for one in classes_at(endpoint) if one.name == "everything")()
+    everything: Any = next(one for one in classes_at(connect(endpoint)) if one.name == "everything")()
     given = Predictions(
         rows=np.array([2**62, 7]),
         problem="text",
