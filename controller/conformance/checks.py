@@ -76,5 +76,5 @@ def one_of(given: object, came: object, right: Collection[object]) -> None:
 
 def short(value: object, most: int = 300) -> str:
     """A value on one line."""
-    text = " ".join(str(value).split())
+    text = " ".join(str(value).split()) or "nothing"
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"

@@ -36,11 +36,12 @@ def problem(case: Case) -> str:
     return next(iter(case.problems), "")
 
 
-def table(case: Case, rows: int) -> pa.RecordBatch:
-    """So many rows that it can read."""
+def table(case: Case, rows: int, first: int = 0) -> pa.RecordBatch:
+    """So many rows that it can read, from a row of them on."""
+    numbers = np.arange(first, first + rows)
     if case.kind == "processor":
-        return take(case.rows, np.arange(rows) % case.rows.num_rows)
-    return from_predictions(predictions(problem(case), range(rows)))
+        return take(case.rows, numbers % case.rows.num_rows)
+    return from_predictions(predictions(problem(case), numbers))
 
 
 def of_size(case: Case, size: int) -> pa.RecordBatch:
@@ -53,9 +54,9 @@ def of_size(case: Case, size: int) -> pa.RecordBatch:
     return table(case, int(size / each) + 128)
 
 
-def carried(case: Case, rows: int) -> Payload:
+def carried(case: Case, rows: int, first: int = 0) -> Payload:
     """Rows in the message."""
-    return Payload(arrow=parcels.batch(table(case, rows)))
+    return Payload(arrow=parcels.batch(table(case, rows, first)))
 
 
 def send(case: Case, payload: Payload, room: SharedMemory | None = None, *, seconds: float = 120) -> Any:

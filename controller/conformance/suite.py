@@ -15,6 +15,7 @@ from ...kernel.errors import PluginError, RunError
 from . import (
     cancelling,
     commits,
+    concurrent,
     configuring,
     describing,
     drawing,
@@ -44,6 +45,7 @@ MODULES = (
     spoiled,
     living,
     cancelling,
+    concurrent,
     processors,
     drawing,
     metrics,

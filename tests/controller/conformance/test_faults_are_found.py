@@ -1,0 +1,163 @@
+"""Each check can fail: plugins and servers that break one rule are found by the check of that rule."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepgen.controller.cli import main
+from deepgen.controller.conformance import leaks, living
+from deepgen.controller.conformance.server import Server as Checked
+from deepgen.controller.plugin_server import server as serving
+from deepgen.controller.plugin_server.gate import Gate
+from deepgen.controller.plugin_server.identity import Identity
+from deepgen.kernel import registry
+
+from . import twists
+from .spoiled_calls import TWISTS
+
+PLUGINS = Path(__file__).with_name("broken_plugins.py")
+SERVED = (("processor", "convert2floatlist"), ("processor", "tag_tokenize"))
+
+
+def checked(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
+    """What a suite finds, a dict an outcome."""
+    code = main(["plugin", "check", *words, "--quick", "-o", "json"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert code == int(any(one["result"] == "failed" for one in found))
+    return found
+
+
+def failed(found: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """The plugins and the checks that they failed."""
+    for one in found:
+        if one["result"] == "failed":
+            assert one["given"]
+            assert one["came"]
+            assert one["right"]
+    return {(one["plugin"], one["check"]) for one in found if one["result"] == "failed"}
+
+
+def test_a_broken_plugin_is_found_in_this_process(capsys: pytest.CaptureFixture[str]) -> None:
+    found = failed(checked(capsys, str(PLUGINS), "--over", "process"))
+    broken = vars(sys.modules[registry.find("metric", "metric_keys").plugin.__module__])["BROKEN"]
+    here = {pair for pair in broken.items() if pair[1] != "commit.exactly_once"}
+    assert here <= found
+    sound = {check.partition(".")[0] for _, check in here}
+    assert {"processor", "draw", "metric", "outputter", "commit", "leak", "describe"} <= sound
+
+
+@pytest.fixture
+def twisted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Starts a server of some plugins whose calls are spoilt; gives its endpoint."""
+    started = []
+
+    def start(method: str, twist: Any, *more: tuple[str, Any]) -> str:
+        twisted_methods = dict([(method, twist), *more])
+
+        class Twisted(Gate):
+            def _guard(self, name: str, handler: Any) -> Any:
+                if spoil := twisted_methods.get(name.rpartition("/")[2]):
+                    kinds = ("unary_unary", "unary_stream", "stream_unary")
+                    kind = next(kind for kind in kinds if getattr(handler, kind))
+                    real = getattr(handler, kind)
+                    handler = handler._replace(**{kind: lambda request, context: spoil(request, context, real)})
+                return super()._guard(name, handler)
+
+        monkeypatch.setattr(serving, "Gate", Twisted)
+        offered = {key: registry.find(*key) for key in SERVED}
+        server = serving.Server(offered, Identity("spoilt"))
+        server.listen_on_socket(str(tmp_path / "plugin.sock"))
+        started.append(server)
+        return f"unix:{tmp_path / 'plugin.sock'}"
+
+    yield start
+    for server in started:
+        server._server.stop(None).wait()
+        server.clean()
+    twists.STATE.clear()
+    gc.collect()  # what is freed later would hide what is kept
+
+
+@pytest.mark.parametrize("check", TWISTS)
+def test_a_broken_server_is_found(
+    check: str, twisted: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checked, "pid", property(lambda server: os.getpid()))
+    monkeypatch.setattr(leaks, "ROOM", 4 << 20)
+    endpoint = twisted(*TWISTS[check])
+    outcomes = checked(capsys, endpoint, "--only", check)
+    assert check in {name for _, name in failed(outcomes)}, outcomes
+
+
+def test_a_probe_that_waits_is_found(
+    twisted: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a program with one thread that works for seconds."""
+    monkeypatch.setattr(living, "AT_ONCE", 0.4)
+    endpoint = twisted("Process", twists.slowly, ("Probe", twists.behind))
+    assert ("", "life.probe_while_working") in failed(checked(capsys, endpoint, "--only", "life.probe"))
+
+
+def test_a_server_without_a_gate_is_found(
+    twisted: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("secret")
+    monkeypatch.setenv("DEEPGEN_PLUGIN_TOKEN_FILE", str(tmp_path / "token"))
+    found = failed(checked(capsys, twisted("Probe", twists.behind), "--only", "handshake.token"))
+    assert {name for _, name in found} == {"handshake.token_missing", "handshake.token_wrong"}
+
+
+def test_a_server_that_takes_messages_of_any_size_is_found(
+    twisted: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "OPTIONS", (("grpc.max_receive_message_length", -1),))
+    endpoint = twisted("Probe", twists.behind)
+    assert ("", "payload.oversize") in failed(checked(capsys, endpoint, "--only", "payload.oversize"))
+
+
+def test_a_server_that_takes_only_small_messages_is_found(
+    twisted: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gRPC's own limit is 4 MiB."""
+    monkeypatch.setattr(serving, "OPTIONS", ())
+    endpoint = twisted("Probe", twists.behind)
+    assert ("", "payload.parts") in failed(checked(capsys, endpoint, "--only", "payload.parts"))
+
+
+ENDS = {
+    "life.start": "silent",
+    "life.restart": "other",
+    "life.token_of_its_own": "open",
+    "life.shutdown": "deaf",
+    "life.shutdown_repeated": "once",
+    "life.shutdown_finishes": "hasty",
+    "life.sigterm": "three",
+    "life.host_gone": "orphan",
+    "life.host_gone_while_working": "orphan",
+}
+"""By check: how a program goes wrong that is found by it."""
+
+
+@pytest.mark.parametrize("check", ENDS)
+def test_a_program_that_ends_wrongly_is_found(
+    check: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(living, "SECONDS_TO_END", 1.0)
+    program = Path(__file__).with_name("broken_program.py")
+    endpoint = f"exec:{sys.executable} {program} {ENDS[check]} processor:tag_tokenize metric:bleu"
+    found = failed(checked(capsys, endpoint, "--only", check))
+    assert ("", check) in found
+
+
+def test_an_outputter_that_is_another_after_a_restart_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    found = failed(checked(capsys, str(PLUGINS), "--over", "wire", "--only", "commit.exactly_once"))
+    assert ("outputter commit_exactly_once", "commit.exactly_once") in found
+    assert ("outputter outputter_read", "commit.exactly_once") not in found
