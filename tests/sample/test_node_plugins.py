@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,12 @@ def configured(program: Served, kind: str, name: str, **options: Any) -> str:
 def test_its_own_tests_pass(folder: Path) -> None:
     tested = done(["npm", "test"], folder)
     assert tested.returncode == 0, tested.stdout
+
+
+def test_it_conforms(folder: Path) -> None:
+    endpoint = f"exec:{shlex.quote(str(folder / 'my_plugins'))}"
+    checked = done([sys.executable, "-m", "deepgen.controller.cli", "plugin", "check", endpoint, "--quick"], folder)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_it_ends_at_once_with_its_host_and_well_when_asked(folder: Path, program: Served) -> None:

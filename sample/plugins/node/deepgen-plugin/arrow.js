@@ -27,7 +27,10 @@ function read(bytes) {
     const batches = reader.readAll();
     if (schema) return batches.length ? new arrow.Table(batches) : new arrow.Table(schema);
   } catch (error) {
-    throw new Status(status.INVALID_ARGUMENT, `a payload of ${bytes.length} bytes is no Arrow IPC stream: ${error.message}`);
+    throw new Status(
+      status.INVALID_ARGUMENT,
+      `a payload of ${bytes.length} bytes is no Arrow IPC stream: ${error.message}`,
+    );
   }
   throw new Status(status.INVALID_ARGUMENT, `a payload of ${bytes.length} bytes is no Arrow IPC stream`);
 }
@@ -71,7 +74,13 @@ function scalars(values, dtype) {
 function lists(rows, dtype) {
   const offsets = new Int32Array(rows.length + 1);
   rows.forEach((row, index) => (offsets[index + 1] = offsets[index] + row.length));
-  return listsOf(scalars(rows.flatMap((row) => [...row]), dtype), offsets);
+  return listsOf(
+    scalars(
+      rows.flatMap((row) => [...row]),
+      dtype,
+    ),
+    offsets,
+  );
 }
 
 function listsOf(child, valueOffsets) {

@@ -1,4 +1,4 @@
-// What can go wrong: mistakes of a plugin, which travel in the answer, and mistakes in the protocol, which are statuses.
+// What can go wrong: mistakes of a plugin, which are part of the answer, and mistakes in the protocol: statuses.
 'use strict';
 
 // A mistake that the user can mend, or a failure of the run; the message is one line: what was given, where, what would

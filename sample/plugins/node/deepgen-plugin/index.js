@@ -14,6 +14,7 @@ const LARGEST_MESSAGE = 64 * MIB + 64 * 1024;
 // `about` has the program's name and version, as a package.json has.
 async function serve(plugins, about) {
   const inherited = process.env.DEEPGEN_PLUGIN_FD;
+  delete process.env.DEEPGEN_PLUGIN_FD; // it is not for programs that a plugin starts
   const [flag, address = ''] = process.argv.slice(2);
   if (inherited === undefined && !(flag === '--listen' && address.startsWith('unix:'))) {
     console.error(`${about.name}: plugins of DeepGen, which starts this program: --plugin exec:./${about.name}`);
@@ -21,8 +22,8 @@ async function serve(plugins, about) {
     process.exit(2);
   }
   const fd = inherited === undefined ? null : Number(inherited);
-  const given = fd === null ? { socket: address.slice('unix:'.length) } : host.greeting(fd);
   try {
+    const given = fd === null ? { socket: address.slice('unix:'.length) } : host.greeting(fd);
     const drain = await listen(plugins, about, given);
     process.on('SIGTERM', drain);
     // Ctrl-C reaches all programs of a terminal; the host ends this one when it needs it no more.
@@ -35,8 +36,11 @@ async function serve(plugins, about) {
     const hint = error.code === 'MODULE_NOT_FOUND' ? '; run `npm ci` in its folder' : '';
     const line = `${about.name}: ${String(error.message).split('\n')[0]}${hint}`;
     console.error(line);
-    if (fd !== null) host.say(fd, { error: line });
-    process.exit(1);
+    try {
+      if (fd !== null) host.say(fd, { error: line });
+    } finally {
+      process.exit(1);
+    }
   }
 }
 

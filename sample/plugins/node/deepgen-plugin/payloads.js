@@ -94,7 +94,7 @@ function readShared({ path, offset, length }) {
   const file = open(path, 'r');
   try {
     const bytes = Buffer.from(new ArrayBuffer(Number(length)));
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < bytes.length;) {
       const got = fs.readSync(file, bytes, done, bytes.length - done, Number(offset) + done);
       if (!got) throw new Status(status.INVALID_ARGUMENT, `shared memory ends after ${done} of ${length} bytes`);
       done += got;
@@ -108,7 +108,7 @@ function readShared({ path, offset, length }) {
 function writeShared(path, offset, bytes) {
   const file = open(path, 'r+');
   try {
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < bytes.length;) {
       done += fs.writeSync(file, bytes, done, bytes.length - done, offset + done);
     }
   } finally {

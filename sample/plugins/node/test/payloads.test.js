@@ -66,7 +66,13 @@ test('memory that cannot be read is refused', async () => {
 
 test('above 64 MiB they go in parts', async () => {
   const odd = await Host.start(path.join(__dirname, 'odd_plugins'));
-  await odd.call('PluginService', 'Configure', { instance: 'w', kind: 'PROCESSOR', name: 'wide', inputs: ['c'], output: 'o' });
+  await odd.call('PluginService', 'Configure', {
+    instance: 'w',
+    kind: 'PROCESSOR',
+    name: 'wide',
+    inputs: ['c'],
+    output: 'o',
+  });
   const bytes = texts(Array.from({ length: 66 }, (_, row) => String.fromCharCode(33 + row))).arrow;
   const parts = await odd.put([bytes.subarray(0, 100), bytes.subarray(100)]);
   const answer = await odd.call('ProcessorService', 'Process', { instance: 'w', columns: { parts } });
@@ -114,7 +120,11 @@ test('bytes that are no Arrow, and no bytes, are refused', async () => {
 });
 
 test('texts of any kind, and in several record batches, are read', async () => {
-  for (const type of [new arrow.Utf8(), new arrow.LargeUtf8(), new arrow.Dictionary(new arrow.Utf8(), new arrow.Int32())]) {
+  for (const type of [
+    new arrow.Utf8(),
+    new arrow.LargeUtf8(),
+    new arrow.Dictionary(new arrow.Utf8(), new arrow.Int32()),
+  ]) {
     assert.deepEqual([...numbers((await process_(texts(['1', '2'], type))).fields.arrow)], [1n, 2n]);
   }
   const table = new arrow.Table({ text: arrow.vectorFromArray(['1', '2'], new arrow.Utf8()) });
@@ -127,7 +137,9 @@ test('a call that is given up harms no other', async () => {
   const given = [1, 2, 3, 4].map(() => {
     const client = host.client('ProcessorService');
     return new Promise((resolve) => {
-      const call = client.Process({ instance: 'int', columns: large }, host.metadata(), (error) => resolve(error?.code));
+      const call = client.Process({ instance: 'int', columns: large }, host.metadata(), (error) =>
+        resolve(error?.code),
+      );
       setTimeout(() => call.cancel(), 5);
     });
   });

@@ -31,7 +31,15 @@ const numbers = (answer) => [...arrow.tableFromIPC(answer.fields.arrow).getChild
 test('numbers keep all their 64 bits', async () => {
   const least = -(2n ** 63n);
   const most = 2n ** 63n - 1n;
-  const answer = await process_('int', ['1', ' +07\t', '-0', '9007199254740993', `${least}`, `${most}`, '\u00a05\u3000']);
+  const answer = await process_('int', [
+    '1',
+    ' +07\t',
+    '-0',
+    '9007199254740993',
+    `${least}`,
+    `${most}`,
+    '\u00a05\u3000',
+  ]);
   assert.deepEqual(numbers(answer), [1n, 7n, 0n, 9007199254740993n, least, most, 5n]);
   assert.deepEqual(numbers(await process_('from 1', ['1', `${most}`, `${most + 1n}`])), [0n, most - 1n, most]);
 });
@@ -78,7 +86,12 @@ const score = async (instance, given) => {
 };
 
 test('one class of several: the highest score, the lower index of two; a row with nan is wrong', async () => {
-  const scores = [[1, 2, 0], [3, 3, 1], [NaN, 0, 0], [0, 0, Infinity]];
+  const scores = [
+    [1, 2, 0],
+    [3, 3, 1],
+    [NaN, 0, 0],
+    [0, 0, Infinity],
+  ];
   const labels = [1n, 0n, 0n, 1n];
   const given = await state('acc', 'single_label_classification', scores, labels);
   assert.deepEqual(await score('acc', given), { node_acc: 0.5 });
@@ -88,7 +101,19 @@ test('one logit, and several classes at a time, are decided by the threshold', a
   const one = ['single_label_classification', [[0], [1], [3], [-1]], [0n, 1n, 1n, 0n]];
   assert.deepEqual(await score('acc', await state('acc', ...one)), { node_acc: 1 });
   assert.deepEqual(await score('strict', await state('strict', ...one)), { node_acc: 0.75 });
-  const several = ['multi_label_classification', [[1, -1], [1, 1], [NaN, 3]], [[1, 0], [1, 0], [0, 1]]];
+  const several = [
+    'multi_label_classification',
+    [
+      [1, -1],
+      [1, 1],
+      [NaN, 3],
+    ],
+    [
+      [1, 0],
+      [1, 0],
+      [0, 1],
+    ],
+  ];
   assert.deepEqual(await score('acc', await state('acc', ...several)), { node_acc: 2 / 3 });
   assert.deepEqual(await score('strict', await state('strict', ...several)), { node_acc: 1 / 3 });
 });
@@ -103,13 +128,19 @@ test('states are merged in any order and grouping', async () => {
   const one = [[[2, 1, 0]], [[0, 5, 1]], [[1, 0, 0]], [[NaN, 1, 1]], [[0, 0, 9]]];
   const labels = [0n, 1n, 2n, 1n, 2n];
   const problem = 'single_label_classification';
-  for (const [instance, want] of [['acc', 3 / 5], ['f1', (2 / 3 + 2 / 3 + 2 / 3) / 3]]) {
+  for (const [instance, want] of [
+    ['acc', 3 / 5],
+    ['f1', (2 / 3 + 2 / 3 + 2 / 3) / 3],
+  ]) {
     const [key] = Object.keys(await score(instance, await merged(instance, [])));
     const parts = [];
     for (const [row, scores] of one.entries()) parts.push(await state(instance, problem, scores, [labels[row]]));
     const whole = await state(instance, problem, one.flat(), labels);
     const left = await merged(instance, [await merged(instance, parts.slice(0, 3)), ...parts.slice(3)]);
-    const right = await merged(instance, [parts[4], await merged(instance, [parts[3], await merged(instance, parts.slice(0, 3))])]);
+    const right = await merged(instance, [
+      parts[4],
+      await merged(instance, [parts[3], await merged(instance, parts.slice(0, 3))]),
+    ]);
     for (const each of [whole, left, right]) assert.deepEqual(await score(instance, each), { [key]: want });
   }
 });

@@ -72,12 +72,22 @@ test('it describes its plugins, the same each time', async () => {
     ['METRIC', 'node_f1', ['merge']],
   ]);
   const [offset] = plugins[0].options;
-  assert.deepEqual([offset.name, offset.type, offset.default, offset.least], ['node_int_offset', 'whole number', '0', -1e9]);
+  assert.deepEqual(
+    [offset.name, offset.type, offset.default, offset.least],
+    ['node_int_offset', 'whole number', '0', -1e9],
+  );
   assert.match(plugins[0].digest, /^[0-9a-f]{64}$/);
 });
 
 test('to configure twice is to configure once; another configuration needs another name', async () => {
-  const request = { instance: 'a', kind: 'PROCESSOR', name: 'node_int', options: {}, inputs: ['label'], output: 'labels' };
+  const request = {
+    instance: 'a',
+    kind: 'PROCESSOR',
+    name: 'node_int',
+    options: {},
+    inputs: ['label'],
+    output: 'labels',
+  };
   const first = await plugin('Configure', request);
   assert.deepEqual([first.failure, first.fields[0].name, first.fields[0].dtype], [null, 'labels', 'int64']);
   assert.deepEqual(await plugin('Configure', request), first);
@@ -128,7 +138,13 @@ test('calls that are not known are refused as such', async () => {
 // A program with one instance of a processor, in the middle of a call of so many milliseconds.
 async function working(name, milliseconds) {
   const other = await Host.start(path.join(__dirname, 'odd_plugins'));
-  await other.call('PluginService', 'Configure', { instance: 'a', kind: 'PROCESSOR', name, inputs: ['c'], output: 'o' });
+  await other.call('PluginService', 'Configure', {
+    instance: 'a',
+    kind: 'PROCESSOR',
+    name,
+    inputs: ['c'],
+    output: 'o',
+  });
   const call = other.call('ProcessorService', 'Process', { instance: 'a', columns: texts([String(milliseconds)]) });
   const settled = call.then(
     ({ result }) => result,

@@ -35,7 +35,10 @@ test('lists, fixed lists and texts; a field may be left out; what was cut is cou
   const columns = { arrow: ipc({ a: column(['abc', '', 'é']), b: column(['1', '22', '']) }) };
   const answer = await host.call('ProcessorService', 'Process', { instance: 'letters', columns });
   assert.deepEqual(answer.cut, { o_codes: '1' });
-  const rows = arrow.tableFromIPC(answer.fields.arrow).toArray().map((row) => row.toJSON());
+  const rows = arrow
+    .tableFromIPC(answer.fields.arrow)
+    .toArray()
+    .map((row) => row.toJSON());
   assert.deepEqual(
     rows.map(({ o_codes, o_sizes, o_text }) => [[...o_codes], [...o_sizes], o_text]),
     [
@@ -108,13 +111,31 @@ test('a state of every type and shape is what it was, also when states are joine
   const utf8 = new arrow.Utf8();
   const columns = {
     row: arrow.vectorFromArray([2n ** 62n, 7n], new arrow.Int64()),
-    scores: arrow.vectorFromArray([[1, NaN], [Infinity, -0]], list(2, new arrow.Float32())),
+    scores: arrow.vectorFromArray(
+      [
+        [1, NaN],
+        [Infinity, -0],
+      ],
+      list(2, new arrow.Float32()),
+    ),
     texts: arrow.vectorFromArray([['best', 'next'], []], listed(utf8)),
     reference: arrow.vectorFromArray(['é', ''], utf8),
     'column:a:b': arrow.vectorFromArray(['x', 'y\tz'], utf8),
-    'vector:q': arrow.vectorFromArray([[1, 2, 3], [4, 5, 6]], list(3, new arrow.Float64())),
+    'vector:q': arrow.vectorFromArray(
+      [
+        [1, 2, 3],
+        [4, 5, 6],
+      ],
+      list(3, new arrow.Float64()),
+    ),
     'more:half': arrow.vectorFromArray([0.5, -2], new arrow.Float16()),
-    'more:cube': arrow.vectorFromArray([[1, 2, 3, 4], [5, 6, 7, 8]], list(4, new arrow.Int32())),
+    'more:cube': arrow.vectorFromArray(
+      [
+        [1, 2, 3, 4],
+        [5, 6, 7, 8],
+      ],
+      list(4, new arrow.Int32()),
+    ),
   };
   const whole = new arrow.Table(columns);
   whole.schema.fields.find(({ name }) => name === 'more:cube').metadata.set('shape', '2,2');
@@ -126,7 +147,10 @@ test('a state of every type and shape is what it was, also when states are joine
   const table = arrow.tableFromIPC(state.arrow);
   const found = {};
   for (const { name, metadata } of table.schema.fields) {
-    found[name] = [metadata.get('shape'), [...table.getChild(name).get(0)].slice(0, table.getChild(name).get(0).length / 2)];
+    found[name] = [
+      metadata.get('shape'),
+      [...table.getChild(name).get(0)].slice(0, table.getChild(name).get(0).length / 2),
+    ];
   }
   assert.deepEqual(found, {
     rows: ['4', [2n ** 62n, 7n]],
@@ -141,5 +165,8 @@ test('a state of every type and shape is what it was, also when states are joine
     names: ['2,2', [2, NaN]],
   });
   const { scores } = await host.call('MetricService', 'Compute', { instance: 'everything', state, class_names: ['a'] });
-  assert.deepEqual(scores, [{ key: 'sum', value: 2 ** 63 + 14 }, { key: 'named', value: 1 }]);
+  assert.deepEqual(scores, [
+    { key: 'sum', value: 2 ** 63 + 14 },
+    { key: 'named', value: 1 },
+  ]);
 });
