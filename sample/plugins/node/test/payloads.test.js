@@ -156,7 +156,7 @@ test('a call that is given up harms no other', async () => {
   assert.equal(host.log, '');
 });
 
-test('ten thousand batches leave nothing behind', async () => {
+test('ten thousand batches leave nothing behind', async (t) => {
   const columns = texts(Array.from({ length: 20 }, (_, row) => String(row)));
   const resident = () => Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${host.pid}/status`, 'utf8'))[1]) / 1024;
   const files = () => fs.readdirSync(`/proc/${host.pid}/fd`).length;
@@ -166,6 +166,7 @@ test('ten thousand batches leave nothing behind', async () => {
   await batches(2000);
   const before = [resident(), files()];
   await batches(8000);
+  t.diagnostic(`${before[0]} MiB after 2,000, ${resident()} MiB after 10,000`);
   assert.ok(resident() - before[0] < 30, `${before[0]} MiB, then ${resident()} MiB`);
   assert.ok(files() <= before[1], `${before[1]} files, then ${files()}`);
 });
