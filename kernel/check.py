@@ -15,7 +15,7 @@ from .drawing import draws
 from .engine import EngineSettings
 from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
 from .lora import LoraSettings
-from .no_model import absent
+from .no_model import absent, refuse_tokens, tokenizes
 from .options import build
 from .pretrained import Pretrained, PretrainedSettings
 from .results import ResultSettings, outputter_name
@@ -84,6 +84,8 @@ def _examine(scene: Scene, live: Source | None) -> Findings:
     for split in found.splits:
         found.parts[split] = _inputs(scene, split, live)
     _feeds(scene, found)
+    if absent(scene) is not None:
+        refuse_tokens(found.parts.values())
     found.labels = _labels(scene, found)
     found.problem = scene.model.problem(found.labels)
     _metrics(scene, found)
@@ -177,6 +179,8 @@ def _ways_to(name: str, part: Processing, model: Model) -> str:
             continue
     if fixed := sorted(found, key=lambda known: found[known]):  # what draws is for the rarer task
         return f"add an item of {' or '.join(fixed)}, such as {fixed[0]}:{part.source.columns[0]}:tokens"
+    if model.elsewhere is not None:
+        return f"add an item that ends in '{name}', such as basic:{part.source.columns[0]}:{name}"
     column = part.source.columns[-1]
     return f"add an item that ends in '{name}', such as convert2int:{column}:{name}"
 
@@ -274,11 +278,7 @@ def first_rows(scene: Scene, part: Processing, count: int) -> tuple[int, list[Re
     """
     from .readers import chunks, parse
 
-    part.processors = [
-        processor
-        for processor in part.processors
-        if not any(made.padding in ("pad_token", "pad_token_type") for made in processor.fields())
-    ]
+    part.processors = [processor for processor in part.processors if not tokenizes(processor)]
     seen, rejects = 0, list[Reject]()
     for chunk in chunks(part.source):
         made = part.make(chunk, parse(part.source, chunk))

@@ -41,6 +41,7 @@ class Connection:
             if self.endpoint.scheme == "exec":
                 raise PluginError(f"--plugin {text}: was ended by {error}") from None
             raise PluginError(f"--plugin {text}: cannot be reached: {error}") from None
+        self._offers = _offers(self._link)
 
     @property
     def can_start(self) -> bool:
@@ -52,11 +53,18 @@ class Connection:
         """The plugin, which is started again where it is gone.
 
         Raises:
-            RunError: it cannot be reached, or started, any more.
+            RunError: it cannot be reached, or started, any more, or is another one.
         """
         with self._lock:
             if self._link is None:
-                self._link = self._again()
+                link = self._again()
+                if other := sorted(self._offers ^ _offers(link)):
+                    link.end()
+                    raise RunError(
+                        f"--plugin {self.endpoint.text}: {other[0][0]} is another one than before; run it again from "
+                        "the beginning"
+                    )
+                self._link = link
             return self._link
 
     def _again(self) -> Link:
@@ -123,6 +131,11 @@ class Connection:
                         instance.release()
                 self._link.end()
             self._link = None
+
+
+def _offers(link: Link) -> set[tuple[str, str]]:
+    """What each plugin is called, and which it is."""
+    return {(plugin.name, f"{plugin.kind} {plugin.version} {plugin.digest}") for plugin in link.plugins}
 
 
 _connections: dict[str, Connection] = {}

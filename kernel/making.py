@@ -134,7 +134,8 @@ def judge(outcomes: Sequence[Outcome], processing: Processing) -> None:
     Raises:
         DataError, PluginError, SceneError, RunError: what the first rank to fail has met, or shares that do not fit.
     """
-    kinds: dict[str, type[DeepgenError]] = {kind.__name__: kind for kind in (DataError, PluginError, SceneError)}
+    known: tuple[type[DeepgenError], ...] = DataError, PluginError, RunError, SceneError
+    kinds = {kind.__name__: kind for kind in known}
     for rank, outcome in enumerate(outcomes):
         if outcome.error is not None:
             kind, message = outcome.error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ from .errors import SceneError
 from .pretrained import Pretrained, PretrainedSettings
 
 if TYPE_CHECKING:
+    from .contracts import Processor
+    from .encoding import Encoder
+    from .processing import Processing
     from .scene import Scene
 
 
@@ -40,6 +44,10 @@ class NoModel(Pretrained):
         """No tokenizer."""
         return "no model"
 
+    def encoder(self, max_length: int | None, *, target: bool = False, special: bool = True) -> Encoder:
+        """Raises SceneError."""
+        return self.tokenizer  # type: ignore[no-any-return]
+
     @cached_property
     def padding(self) -> Padding:
         """Zeros, at the right."""
@@ -56,3 +64,18 @@ def absent(scene: Scene) -> NoModel | None:
     settings = scene.read(PretrainedSettings)
     named = settings.model is not None or settings.previous_dir is not None
     return NoModel() if scene.model.elsewhere is not None and not named else None
+
+
+def tokenizes(processor: Processor) -> bool:
+    """Whether a processor needs the tokenizer of the model."""
+    return any(made.padding in ("pad_token", "pad_token_type") for made in processor.fields())
+
+
+def refuse_tokens(parts: Iterable[Processing]) -> None:
+    """Raises SceneError where a processor needs the tokenizer of a model that is absent."""
+    for part in parts:
+        for processor, item in zip(part.processors, part.items, strict=True):
+            if tokenizes(processor):
+                raise SceneError(
+                    f"model is not set, and '{item.text}' needs its tokenizer; name the model that the tokens are for"
+                )

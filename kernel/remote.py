@@ -154,7 +154,7 @@ class Link:
         code, details = call.code(), call.details() or ""
         gone = self.process is not None and not self.process.is_running
         if gone or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-            return Lost(self.process.cause() if self.process is not None else details)
+            return Lost(self.process.cause() if self.process is not None else details.rpartition("error: ")[2])
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return Lost("itself: it did not answer in time")
         if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" not in details:  # gRPC's own word for messages

@@ -113,7 +113,8 @@ def _outlook(scene: Scene, found: Findings) -> list[str]:
     labels = f": labels are {_kind(found.labels)}" if found.labels else ""
     names = next((part.class_names["labels"] for part in found.parts.values() if part.class_names.get("labels")), ())
     classes = f", {len(names)} classes: {_cut(', '.join(names))}" if names else ""
-    lines.append(f"task: {scene.settings.task} learns {found.problem}{labels}{classes}")
+    verb = "learns" if scene.model.elsewhere is None else "answers with"
+    lines.append(f"task: {scene.settings.task} {verb} {found.problem}{labels}{classes}")
     if "eval" in found.splits:
         keys = [key or ", ".join(metric.keys()) for metric, key in scene.metrics]
         lines.append(f"scores: {', '.join(f'eval_{key}' for text in ['loss', *keys] for key in text.split(', '))}")

@@ -49,15 +49,16 @@ def predictions(problem: str, rows: Sequence[int] | np.ndarray, columns: Sequenc
 def taken(whole: Predictions, places: Sequence[int] | np.ndarray) -> Predictions:
     """Some of the rows, in that order."""
     at = np.asarray(places, np.int64)
+    order: list[int] = at.tolist()
     return Predictions(
         rows=whole.rows[at],
         problem=whole.problem,
         scores=None if whole.scores is None else whole.scores[at],
-        texts=None if whole.texts is None else [whole.texts[place] for place in at.tolist()],
+        texts=None if whole.texts is None else [whole.texts[place] for place in order],
         labels=None if whole.labels is None else whole.labels[at],
-        references=None if whole.references is None else [whole.references[place] for place in at.tolist()],
+        references=None if whole.references is None else [whole.references[place] for place in order],
         class_names=whole.class_names,
-        columns={name: [texts[place] for place in at.tolist()] for name, texts in whole.columns.items()},
+        columns={name: [texts[place] for place in order] for name, texts in whole.columns.items()},
         more={name: values[at] for name, values in whole.more.items()},
         vectors={side: values[at] for side, values in whole.vectors.items()},
     )

@@ -49,7 +49,7 @@ class Asking:
             rows: at least the columns of the model.
             field: where in the request they were, for refusals.
             context: of the call, whose deadline is that of the rows.
-            patient: wait where too many rows are waiting.
+            patient: wait where too many rows are waiting, and ask for a large request in portions.
 
         Raises:
             Refusal: a column is missing or no text, there are no rows, or too many are waiting.
@@ -62,12 +62,15 @@ class Asking:
         )
         left = context.time_remaining()
         expires = begin + left if left is not None else float("inf")
-        parts: list[Any] = []
-        if len(numbers):
+        parts: list[tuple[int, Any]] = []
+        step = self._batcher.portion if patient else max(len(numbers), 1)
+        for start in range(0, len(numbers), step):
+            some = [column.slice(start, step) for column in columns]
             try:
-                while patient and not self._batcher.has_room(len(numbers)):
+                while patient and not self._batcher.has_room(len(some[0])):
                     await asyncio.wrap_future(self._batcher.next_batch())
-                parts = await asyncio.wrap_future(self._batcher.ask(columns, len(numbers), expires))
+                answers = await asyncio.wrap_future(self._batcher.ask(some, len(some[0]), expires))
+                parts += [(start, answer) for answer in answers]
             except Full as error:
                 raise Refusal("RESOURCE_EXHAUSTED", str(error), reason="WAITING") from None
             except Closed as error:
@@ -75,8 +78,8 @@ class Asking:
             except TimeoutError as error:
                 raise Refusal("DEADLINE_EXCEEDED", str(error)) from None
         self._metrics.answered(rows.num_rows, time.monotonic() - begin)
-        bad += [replace(reject, row=int(numbers[reject.row])) for part in parts for reject in part.bad]
-        good = [part.predictions for part in parts if part.predictions is not None]
+        bad += [replace(reject, row=int(numbers[start + reject.row])) for start, part in parts for reject in part.bad]
+        good = [part.predictions for _, part in parts if part.predictions is not None]
         whole = good[0] if len(good) == 1 else joined(_renumbered(good)) if good else None
         return Answered(whole, sorted(bad, key=lambda reject: reject.row))
 

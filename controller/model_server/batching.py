@@ -56,6 +56,11 @@ class Batcher:
         """Rows that wait."""
         return self._waiting.rows
 
+    @property
+    def portion(self) -> int:
+        """Rows that one who waits for room asks for at a time."""
+        return max(1, self._bounds.max_waiting // 4)
+
     def has_room(self, count: int) -> bool:
         """Whether so many rows may wait now; more than may ever wait are refused when they are asked."""
         return self._waiting.has_room(count) or count > self._bounds.max_waiting or self._closed

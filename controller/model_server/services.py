@@ -97,6 +97,7 @@ class Models(ModelServiceServicer):
     ) -> model_service_pb2.PredictResponse:
         if request.instance:
             self._instances.model(request.instance)
+            patient = True  # it is a run, whose batch must not be refused because others ask, too
         rows = await _read(self._payloads, request.rows, "rows")
         try:
             answered = await self._asking.ask(rows, "rows", context, patient=patient)
@@ -155,7 +156,8 @@ class Labels(ProcessorServiceServicer):
         if rows.num_columns != len(model.columns):
             raise invalid("columns", f"{rows.num_columns} columns were given; {model.name} reads {model.columns}")
         try:
-            answered = await self._asking.ask(rows.rename_columns(list(model.columns)), "columns", context)
+            named = rows.rename_columns(list(model.columns))
+            answered = await self._asking.ask(named, "columns", context, patient=True)
             if answered.bad:
                 return processor_service_pb2.ProcessResponse(bad_rows=_bad(answered))
             assert answered.predictions is not None

@@ -77,9 +77,11 @@ class Instance:
                     where = f"--plugin {self.connection.endpoint.text}"
                     raise RunError(f"{where}: has been too busy for minutes: {error}") from None
                 time.sleep(min(1.0, 0.02 * 2**busy))
-            except NotConfigured:
+            except NotConfigured:  # a server that was started again behind an open connection
                 failed += 1
                 self._configured_by = None
+                if link.process is None:
+                    self.connection.lost(link)
                 if failed >= attempts:
                     raise
             except Lost:

@@ -25,6 +25,6 @@ def load(reference: str) -> None:
 
 def let_go() -> None:
     """Ends the programs that this process has started for its plugins; they are started again when they are needed."""
-    connections = sys.modules.get(f"{__package__.rpartition('.')[0]}.connections")
+    connections = sys.modules.get("deepgen.kernel.connections")
     if connections is not None:
         connections.end_all()
