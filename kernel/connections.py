@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 import weakref
@@ -17,6 +18,8 @@ from .sharing import Meeting
 
 PAUSES = (0.0, 0.0, 0.1, 0.2, 0.5, 1.0)
 """Seconds before a plugin is started again: after no crash, one, two and so on; a success starts over."""
+STARTS = 3
+"""So often a program is started before it is given up."""
 SECONDS_TO_REACH = 30.0
 """How long a server that runs by itself may be away."""
 
@@ -70,11 +73,13 @@ class Connection:
     def _again(self) -> Link:
         text = self.endpoint.text
         if self.endpoint.scheme == "exec":
-            time.sleep(PAUSES[min(self._crashes, len(PAUSES) - 1)])
-            try:
-                return self._reach()
-            except (Lost, PluginError) as error:
-                raise RunError(f"--plugin {text}: cannot be started again: {error}") from None
+            for attempt in range(STARTS):
+                time.sleep(PAUSES[min(self._crashes + attempt, len(PAUSES) - 1)])
+                try:
+                    return self._reach()
+                except (Lost, PluginError) as error:
+                    why = str(error).removeprefix(f"--plugin {text}: ")
+            raise RunError(f"--plugin {text}: cannot be started again: {why}")
         until = time.monotonic() + SECONDS_TO_REACH
         while True:
             try:
@@ -86,13 +91,14 @@ class Connection:
                     ) from None
             time.sleep(0.2)
 
-    def lost(self, link: Link) -> None:
-        """Says that a link does not work any more; the next `link` is another."""
+    def lost(self, link: Link, why: object) -> None:
+        """Says that a link does not work any more; the next `link` is another. The log says so, too."""
         with self._lock:
             if self._link is link:
                 self._link = None
                 self._crashes += 1
                 link.close()
+                print(f"plugin {self.endpoint.text}: lost ({why}); what it was asked is asked again", file=sys.stderr)
 
     def succeeded(self) -> None:
         """Says that a call was answered."""

@@ -41,6 +41,10 @@ class InputPath:
     """Marks a path that is read: relative to its scene file, or on the command line to the working folder."""
 
 
+class AddsUp:
+    """Marks a list to which every flag of the command line adds, where that gives it more than once."""
+
+
 class InputModel(InputPath):
     """Marks a model: such a path where there is one, else a name (a hub id), which is left as it is."""
 
@@ -58,6 +62,7 @@ class Option:
     range: Range | None = None
     is_path: bool = False
     is_model: bool = False
+    adds_up: bool = False
 
     @property
     def kind(self) -> str:
@@ -117,6 +122,7 @@ def options_of(owner: type, declared_by: str) -> tuple[Option, ...]:
                 range=next((mark for mark in marks if isinstance(mark, Range)), None),
                 is_path=InputPath in marks or InputModel in marks,
                 is_model=InputModel in marks,
+                adds_up=AddsUp in marks,
             )
         )
     return tuple(found)

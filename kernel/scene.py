@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 from . import header, registry
 from .contracts import Metric, Model, Outputter, Processor, Trainer
 from .errors import SceneError, did_you_mean
-from .options import Alias, InputPath, Option, build, options_of
+from .options import AddsUp, Alias, InputPath, Option, build, options_of
 
 if TYPE_CHECKING:
     from .pretrained import Pretrained
@@ -49,7 +49,7 @@ class SceneSettings:
     """The same for prediction, where labels are not needed."""
     label_names: tuple[str, ...] = ()
     """The output of the model headers that is learned, where it is not called `labels`; one name."""
-    plugin: Annotated[tuple[str, ...], InputPath] = ()
+    plugin: Annotated[tuple[str, ...], InputPath, AddsUp] = ()
     """Plugins of your own: Python files, or plugins in other processes: exec:COMMAND, unix:/PATH, grpcs://HOST:PORT."""
 
 

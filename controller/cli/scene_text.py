@@ -82,7 +82,9 @@ def _overrides(given: Sequence[Given]) -> tuple[dict[str, str], int]:
             ranks = _ranks(item.raw) or _refuse_ranks(item)
             continue
         value = _resolved(item)
-        overrides[item.name] = value if isinstance(value, str) else ",".join(value) if value else str(item.raw)
+        text = value if isinstance(value, str) else ",".join(value) if value else str(item.raw)
+        adds_up = item.name == "plugin" and overrides.get("plugin")
+        overrides[item.name] = f"{overrides['plugin']},{text}" if adds_up else text
     return overrides, ranks
 
 

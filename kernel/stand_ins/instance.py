@@ -77,16 +77,16 @@ class Instance:
                     where = f"--plugin {self.connection.endpoint.text}"
                     raise RunError(f"{where}: has been too busy for minutes: {error}") from None
                 time.sleep(min(1.0, 0.02 * 2**busy))
-            except NotConfigured:  # a server that was started again behind an open connection
+            except NotConfigured as error:  # a server that was started again behind an open connection
                 failed += 1
                 self._configured_by = None
                 if link.process is None:
-                    self.connection.lost(link)
+                    self.connection.lost(link, error)
                 if failed >= attempts:
                     raise
-            except Lost:
+            except Lost as error:
                 failed += 1
-                self.connection.lost(link)
+                self.connection.lost(link, error)
                 if failed >= attempts:
                     raise
 

@@ -72,7 +72,7 @@ class AssemblingOutputter(RemoteOutputter):
                     file.write(answer.data)
                 return
             except Lost as error:
-                self.connection.lost(link)
+                self.connection.lost(link, error)
                 if attempt == ATTEMPTS - 1:
                     raise self._ended(error) from None
 

@@ -61,5 +61,8 @@ def hits(predictions: Predictions) -> np.ndarray:
     """Whether each row is right [rows] bool."""
     import numpy as np
 
+    assert predictions.scores is not None, "a classifier gives scores"
     right: np.ndarray = np.equal(decisions(predictions), truth(predictions))
-    return right.min(axis=1) if right.ndim == 2 else right
+    right = right.min(axis=1) if right.ndim == 2 else right
+    right &= ~np.isnan(predictions.scores).any(axis=1)
+    return right

@@ -45,6 +45,21 @@ def test_command_line_over_scene_over_default() -> None:
     assert scene.name == "mine"
 
 
+def test_plugins_of_the_command_line_add_up() -> None:
+    for name in ("one", "two", "three"):
+        Path(f"{name}.py").write_text(
+            "from dataclasses import dataclass\n"
+            "from deepgen.plugins.metrics.acc import Accuracy\n"
+            "from deepgen.kernel.registry import metric\n"
+            f"@metric('{name}')\n@dataclass\nclass Own(Accuracy):\n    'Own.'\n"
+        )
+    Path("own.yaml").write_text(SCENE + "plugin: one.py\n")
+    assert load("own.yaml", []).settings.plugin == (str(Path("one.py").resolve()),)
+    scene = load("own.yaml", ["--plugin", "two.py", "--plugin", "three.py", "--eval_metrics", "two,three"])
+    assert scene.settings.plugin == (str(Path("two.py").resolve()), str(Path("three.py").resolve()))
+    assert [metric.name for metric, _ in scene.metrics] == ["two", "three"]
+
+
 def test_readers_get_typed_settings() -> None:
     scene = load("mine.yaml", ["--num_ranks", "2"])
     assert scene.read(RunSettings) == RunSettings(num_ranks=2)

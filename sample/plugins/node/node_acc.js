@@ -30,7 +30,7 @@ module.exports = {
       if (problem === 'multi_label_classification') {
         hit[row] = 1;
         for (let at = row * classes; at < (row + 1) * classes; at++) {
-          if (scores[at] > threshold !== labels[at] > 0.5) hit[row] = 0;
+          if (Number.isNaN(scores[at]) || scores[at] > threshold !== labels[at] > 0.5) hit[row] = 0;
         }
       } else {
         const chosen = chosenClass(scores, row, threshold);

@@ -141,7 +141,7 @@ def test_a_program_that_does_not_come_back_ends_the_run(tmp_path: Path, files: d
     connection = connections.connect(f"exec:{once}")
     process = connection.link.process
     assert process is not None
-    connection.lost(connection.link)
+    connection.lost(connection.link, "for the test")
     with pytest.raises(RunError, match=r"cannot be started again: .* with exit code 7"):
         _ = connection.link
 

@@ -41,3 +41,4 @@ def test_of_equal_scores_the_lower_class_is_chosen() -> None:
 def test_a_row_whose_scores_are_nan_is_wrong() -> None:
     scores = np.array([[np.nan, 0.0], [1.0, 0.0]])
     assert acc("single_label_classification", scores, np.array([0, 0])) == 0.5
+    assert acc("multi_label_classification", scores, np.array([[0.0, 0.0], [1.0, 0.0]])) == 0.5
