@@ -18,7 +18,8 @@ def main() -> None:
     program = os.environ["DEEPGEN_PLUGIN_FD"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        child = subprocess.Popen(command, pass_fds=[int(program)])
+        # what it puts aside goes with the folder, also when it is killed
+        child = subprocess.Popen(command, pass_fds=[int(program)], env={**os.environ, "TMPDIR": folder})
     except OSError as error:
         os.write(int(program), f'{{"error": "cannot be started: {error.strerror}"}}\n'.encode())
         os._exit(127)

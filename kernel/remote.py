@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -121,11 +122,17 @@ class Link:
         Raises:
             Lost: the plugin is gone. PluginError: it refused the call.
         """
+        with self._asking(seconds is None):
+            return getattr(self._stubs[service], method)(request, timeout=seconds, metadata=self._metadata)
+
+    @contextmanager
+    def _asking(self, may_take_long: bool = True) -> Iterator[None]:
+        """Says what went wrong with a call; one that may take long is watched meanwhile."""
         me = threading.get_ident()
-        if seconds is None:
+        if may_take_long:
             self._busy[me] = time.monotonic()
         try:
-            return getattr(self._stubs[service], method)(request, timeout=seconds, metadata=self._metadata)
+            yield
         except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed by another thread
             raise self._meaning(error) from None
         finally:
@@ -175,17 +182,13 @@ class Link:
     def get(self, key: str) -> bytes:
         """Fetches a payload that the plugin has put aside; raises like `call`."""
         request = plugin_service_pb2.GetRequest(key=key)
-        try:
+        with self._asking():
             return b"".join(part.data for part in self._stubs["plugin"].Get(request, metadata=self._metadata))
-        except grpc.RpcError as error:
-            raise self._meaning(error) from None
 
     def stream(self, service: str, method: str, requests: Any) -> Iterator[Any]:
         """The answers to a call of many requests; raises like `call`."""
-        try:
+        with self._asking():
             yield from getattr(self._stubs[service], method)(requests, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise self._meaning(error) from None
 
     def end(self) -> None:
         """Asks the program that this process has started to end, and sees to it."""

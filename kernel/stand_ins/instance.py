@@ -45,7 +45,7 @@ class Instance:
     def configured(self) -> plugin_service_pb2.ConfigureResponse:
         """What the plugin said when it was configured; raises like `call`."""
         if self._answer is None:
-            self._attempt(lambda link: None, ATTEMPTS)
+            self.attempt(lambda link: None, ATTEMPTS)
         assert self._answer is not None
         return self._answer
 
@@ -58,10 +58,15 @@ class Instance:
             Lost: the plugin was ended as often as it was tried. PluginError: it refused the call.
             RunError: it cannot be reached, or started, any more.
         """
-        answer, link = self._attempt(lambda link: link.call(service, method, make(link)), attempts)
+        answer, link = self.attempt(lambda link: link.call(service, method, make(link)), attempts)
         return answer, link
 
-    def _attempt(self, ask: Callable[[Link], Answer], attempts: int) -> tuple[Answer, Link]:
+    def attempt(self, ask: Callable[[Link], Answer], attempts: int = ATTEMPTS) -> tuple[Answer, Link]:
+        """What `ask` gives of a plugin that is configured, and who gave it; it is asked again where it was ended.
+
+        Raises:
+            As `call`, and what `ask` raises.
+        """
         failed, busy = 0, 0
         while True:
             link = self.connection.link
@@ -101,11 +106,6 @@ class Instance:
         if link is not None:
             with suppress(Lost, Busy, PluginError):
                 link.call("plugin", "Release", plugin_service_pb2.ReleaseRequest(instance=self.name), 1.0)
-
-    def prepare(self, link: Link) -> None:
-        """Configures the plugin, for a call that is not one of `call`."""
-        self._taken = 0
-        self._configure(link)
 
     def place(self, link: Link, data: Any) -> payload_pb2.Payload:
         """A payload for a request, inline, in shared memory or put aside, as its size asks for."""

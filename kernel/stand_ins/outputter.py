@@ -14,7 +14,6 @@ from .. import payload
 from ..contracts import Outputter, Predictions, Problem
 from ..errors import PluginError
 from ..remote import Link, Lost
-from .instance import ATTEMPTS
 from .stand_in import StandIn
 
 
@@ -49,32 +48,27 @@ class RemoteOutputter(StandIn, Outputter):
 class AssemblingOutputter(RemoteOutputter):
     def assemble(self, rows: Iterable[bytes], count: int, file: IO[bytes]) -> None:
         rows = list(rows)  # for a plugin that is ended meanwhile
-        link: Link | None = None
+        start = file.tell()
 
         def requests() -> Iterable[Any]:
-            assert link is not None
             yield outputter_service_pb2.AssembleRequest(instance=self._there.name, count=count)
             for part in _portions(rows):
                 batch = pa.RecordBatch.from_pydict({"row": pa.array(part, pa.binary())})
                 place = payload_pb2.Payload(arrow=payload.written(batch).to_pybytes())
                 yield outputter_service_pb2.AssembleRequest(rows=place)
 
-        self._configured()
-        start = file.tell()
-        for attempt in range(ATTEMPTS):
-            link = self.connection.link
-            self._there.prepare(link)
+        def ask(link: Link) -> None:
             file.seek(start)
             file.truncate()
-            try:
-                for answer in link.stream("outputter", "Assemble", requests()):
-                    self._refuse(answer)
-                    file.write(answer.data)
-                return
-            except Lost as error:
-                self.connection.lost(link, error)
-                if attempt == ATTEMPTS - 1:
-                    raise self._ended(error) from None
+            for answer in link.stream("outputter", "Assemble", requests()):
+                self._refuse(answer)
+                file.write(answer.data)
+
+        self._configured()
+        try:
+            self._there.attempt(ask)
+        except Lost as error:
+            raise self._ended(error) from None
 
 
 class ReadingOutputter(RemoteOutputter):

@@ -93,7 +93,7 @@ class StandIn:
     def _ended(self, cause: Lost) -> RunError:
         return RunError(
             f"{self.kind} '{self.name}' ({self.connection.endpoint.text}) was ended by {cause}, "
-            f"{ATTEMPTS} times on the same batch"
+            f"{ATTEMPTS} times with the same rows"
         )
 
     def _refuse(self, answer: Any) -> None:

@@ -84,6 +84,25 @@ def test_rows_that_end_it_are_bad_rows(both: Both) -> None:
     assert there.process([pa.array(rest)])["out"].to_pylist() == [[8]] * 30
 
 
+@pytest.mark.parametrize("times", [1, 2, 9])
+def test_kills_while_it_assembles(both: Both, tmp_path: Path, capfd: pytest.CaptureFixture[str], times: int) -> None:
+    there = both("outputter", "packed", times=times, log=str(tmp_path / "log"))[1]
+    rows = [bytes([number]) for number in range(200)]
+    with (tmp_path / "made").open("w+b") as file:
+        file.write(b"before")
+        if times == 9:
+            with pytest.raises(RunError, match=r"'there_packed' .* was ended by SIGKILL.*, 3 times with the same rows"):
+                there.assemble(iter(rows), len(rows), file)
+            times = 3
+        else:
+            there.assemble(iter(rows), len(rows), file)
+            file.seek(0)
+            assert file.read() == b"before200:" + b"".join(rows)
+    assert capfd.readouterr().err.count("was ended by SIGKILL") == times
+    aside = (tmp_path / "log").read_text().split()
+    wait_until(lambda: not any(Path(one).exists() for one in aside[:times]), "nothing is left of what was put aside")
+
+
 def test_a_program_ends_with_its_host_however_that_ends(endpoint: str) -> None:
     program = textwrap.dedent(f"""
         import time
