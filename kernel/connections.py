@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 from typing import Any
 
 from .endpoints import parse
@@ -27,8 +28,8 @@ SECONDS_TO_REACH = 30.0
 class Connection:
     """An endpoint. Threads may share it."""
 
-    def __init__(self, text: str) -> None:
-        """Reaches it, or starts its program.
+    def __init__(self, text: str, *, own: bool = False) -> None:
+        """Reaches it, or starts its program; with `own`, one that no other rank shares.
 
         Raises:
             PluginError: it is not there, or speaks another protocol.
@@ -36,6 +37,7 @@ class Connection:
         self.endpoint = parse(text)
         self.instances: weakref.WeakSet[Any] = weakref.WeakSet()
         """What was configured there, to be released at the end: a server lives on."""
+        self._own = own
         self._lock = threading.RLock()
         self._crashes = 0
         try:
@@ -98,7 +100,8 @@ class Connection:
                 self._link = None
                 self._crashes += 1
                 link.close()
-                print(f"plugin {self.endpoint.text}: lost ({why}); what it was asked is asked again", file=sys.stderr)
+                how = "was ended by" if self.can_start else "was lost:"
+                print(f"plugin {self.endpoint.text} {how} {why}; it is asked again", file=sys.stderr)
 
     def succeeded(self) -> None:
         """Says that a call was answered."""
@@ -110,21 +113,21 @@ class Connection:
             token = endpoint.token_file.read_text(encoding="utf-8").strip() if endpoint.token_file else ""
             return Link(endpoint, endpoint.address, token, None)
         meeting = Meeting(endpoint.text)
-        if meeting.alone:
-            return self._start()
+        if meeting.alone or self._own:
+            return self._start(None)
         with meeting.first():
             if (shared := meeting.found()) is not None:
                 try:
                     return Link(endpoint, f"unix:{shared.socket}", shared.token, None)
                 except (Lost, PluginError):
                     pass  # the rank that started it has ended
-            link = self._start()
+            link = self._start(meeting.folder)
             if link.is_shared and link.process is not None:
                 meeting.leave(link.process.shared)
             return link
 
-    def _start(self) -> Link:
-        process = PluginProcess(self.endpoint)
+    def _start(self, meeting: Path | None) -> Link:
+        process = PluginProcess(self.endpoint, meeting)
         shared = process.shared
         return Link(self.endpoint, f"unix:{shared.socket}", shared.token, process)
 

@@ -1,9 +1,12 @@
-"""Keeps a plugin's program: `python keeper.py LIFE FOLDER -- COMMAND`; when its host is gone, so is the program.
+"""Keeps a plugin's program: `keeper.py LIFE FOLDER MEETING -- COMMAND`; when its host is gone, so is the program.
 
 It runs in a session of its own, alone with the program. LIFE is the reading end of a pipe that only the host holds: its
-end means that the host has closed it or was killed. Nothing but the standard library, since a host waits for it.
+end means that the host has closed it or was killed. FOLDER goes with the program, and so does MEETING, the folder in
+which ranks tell each other of a program, unless it tells of another. Nothing but the standard library, since a host
+waits for it.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -11,30 +14,57 @@ import subprocess
 import sys
 import threading
 
+LEFT = "shared.json"
+"""The file in MEETING with the socket of the program, which is in its FOLDER."""
+LOCK = "lock"
+"""The one that whoever starts a program holds."""
+
 
 def main() -> None:
     """Starts the program and ends as it does, with 128 and the signal's number where it was one."""
-    life, folder, command = int(sys.argv[1]), sys.argv[2], sys.argv[4:]
+    life, folders, command = int(sys.argv[1]), (sys.argv[2], sys.argv[3]), sys.argv[5:]
     program = os.environ["DEEPGEN_PLUGIN_FD"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         # what it puts aside goes with the folder, also when it is killed
-        child = subprocess.Popen(command, pass_fds=[int(program)], env={**os.environ, "TMPDIR": folder})
+        child = subprocess.Popen(command, pass_fds=[int(program)], env={**os.environ, "TMPDIR": folders[0]})
     except OSError as error:
         os.write(int(program), f'{{"error": "cannot be started: {error.strerror}"}}\n'.encode())
         os._exit(127)
     signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
     os.close(int(program))
-    threading.Thread(target=_end_with_the_host, args=(life, folder), daemon=True).start()
+    threading.Thread(target=_end_with_the_host, args=(life, folders), daemon=True).start()
     code = child.wait()
-    shutil.rmtree(folder, ignore_errors=True)
+    _clean(*folders)
     os._exit(code if code >= 0 else 128 - code)
 
 
-def _end_with_the_host(life: int, folder: str) -> None:
+def _end_with_the_host(life: int, folders: tuple[str, str]) -> None:
     os.read(life, 1)
-    shutil.rmtree(folder, ignore_errors=True)
+    _clean(*folders)
     os.killpg(0, signal.SIGKILL)
+
+
+def _clean(folder: str, meeting: str) -> None:
+    """Deletes what is the program's own."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not meeting:
+        return
+    try:
+        with open(os.path.join(meeting, LOCK), encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # who holds it starts another program there
+            if not _tells_of_another(folder, meeting):
+                shutil.rmtree(meeting, ignore_errors=True)
+    except OSError:
+        return
+
+
+def _tells_of_another(folder: str, meeting: str) -> bool:
+    try:
+        with open(os.path.join(meeting, LEFT), encoding="utf-8") as left:
+            return f'"{folder}/' not in left.read()
+    except FileNotFoundError:
+        return False
 
 
 if __name__ == "__main__":

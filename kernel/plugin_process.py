@@ -23,24 +23,29 @@ SECONDS_TO_END = 5.0
 """After it was asked to."""
 
 
+SOCKET = "plugin.sock"
+LONGEST_SOCKET = 107
+"""Bytes of a path that Linux can listen on."""
+
+
 class PluginProcess:
     """The program under its keeper, which ends it when this process is gone, however that went."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        """Starts it and waits until it listens.
+    def __init__(self, endpoint: Endpoint, meeting: Path | None = None) -> None:
+        """Starts it and waits until it listens; the folder `meeting` goes with it, where it tells of no other program.
 
         Raises:
             PluginError: it ended, or did not get ready.
         """
         self._endpoint = endpoint
-        folder = Path(tempfile.mkdtemp(prefix="deepgen-plugin-"))
-        self.shared = Shared(str(folder / "plugin.sock"), secrets.token_hex(16))
+        folder = _folder()
+        self.shared = Shared(str(folder / SOCKET), secrets.token_hex(16))
         life, self._life = os.pipe()
         self._ours, theirs = socket.socketpair()
         keeper = Path(__file__).with_name("keeper.py")
-        kept = [sys.executable, "-I", "-S", str(keeper), str(life), str(folder), "--", *endpoint.command]
+        kept = [sys.executable, "-I", "-S", str(keeper), str(life), str(folder), str(meeting or ""), "--"]
         self._process = subprocess.Popen(
-            kept,
+            [*kept, *endpoint.command],
             stdin=subprocess.DEVNULL,
             stdout=2,  # what it prints goes where this process says things
             pass_fds=(life, theirs.fileno()),
@@ -120,3 +125,12 @@ class PluginProcess:
             self._life = -1
         self._ours.close()
         self._process.wait()
+
+
+def _folder() -> Path:
+    """A folder for the socket, in the temporary folder, or in /tmp where that one's name is too long."""
+    folder = Path(tempfile.mkdtemp(prefix="deepgen-plugin-"))
+    if len(os.fsencode(folder / SOCKET)) <= LONGEST_SOCKET:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="deepgen-plugin-", dir="/tmp"))

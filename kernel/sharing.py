@@ -8,9 +8,15 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from socket import gethostname
+from typing import IO
+
+from . import attempt
+from .errors import PluginError
+from .keeper import LEFT, LOCK
 
 RUN = ("DEEPGEN_ATTEMPT", "DEEPGEN_ATTEMPT_ID", "TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")
 """What is the same for all ranks of a run, and for no other run at the same time."""
@@ -25,35 +31,49 @@ class Shared:
 
 
 class Meeting:
-    """A folder in which the ranks of a run on this machine tell each other of one endpoint's program."""
+    """A folder in which the ranks of a run on this machine tell each other of one endpoint's program.
+
+    It is among the records of the attempt, where there are some, and is gone with the program: its keeper sees to that.
+    """
 
     def __init__(self, endpoint: str) -> None:
+        host = gethostname()  # the folder may be one that other machines see
         run = [os.environ.get(name, "") for name in RUN]
-        key = hashlib.sha256("\n".join([*run, endpoint]).encode()).hexdigest()[:16]
-        self._folder = Path(tempfile.gettempdir()) / f"deepgen-plugins-{os.getuid()}" / key
+        key = hashlib.sha256("\n".join([*run, host, endpoint]).encode()).hexdigest()[:16]
+        records = attempt.folder()
+        place = records if records is not None else Path(tempfile.gettempdir())
+        self.folder = place / f"deepgen-plugins-{os.getuid()}-{key}"
         self.alone = os.environ.get("WORLD_SIZE", "1") == "1"
         """There are no other ranks to meet."""
 
     @contextmanager
     def first(self) -> Iterator[None]:
         """Nobody else starts the program meanwhile."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._folder.parent.stat().st_uid != os.getuid():
-            raise OSError(f"{self._folder.parent} belongs to somebody else")
-        with (self._folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._locked():
             yield
+
+    def _locked(self) -> IO[str]:
+        while True:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileNotFoundError):  # the keeper of a program that has ended takes the folder away
+                if self.folder.stat().st_uid != os.getuid():
+                    raise PluginError(f"{self.folder} belongs to somebody else; delete it, or set TMPDIR")
+                file = self.folder / LOCK
+                lock = file.open("w", encoding="utf-8")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+                    return lock
 
     def found(self) -> Shared | None:
         """What another rank left."""
         try:
-            return Shared(**json.loads((self._folder / "shared.json").read_text(encoding="utf-8")))
+            return Shared(**json.loads((self.folder / LEFT).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
 
     def leave(self, shared: Shared) -> None:
         """Leaves word for the others, which only this user can read."""
-        aside = self._folder / f".shared.{os.getpid()}"
+        aside = self.folder / f".{LEFT}.{os.getpid()}"
         aside.touch(mode=0o600)
         aside.write_text(json.dumps(asdict(shared)), encoding="utf-8")
-        aside.rename(self._folder / "shared.json")
+        aside.rename(self.folder / LEFT)

@@ -14,12 +14,13 @@ import pyarrow as pa
 from deepgen.v1 import plugin_service_pb2, processor_service_pb2
 
 from .. import payload
+from ..connections import Connection
 from ..contracts import BadRow, BadRows, Field, Processor
 from ..errors import RunError
 from ..remote import Link, Lost
 from ..schemas import field_of
 from .columns import column_of, rows_of
-from .instance import ATTEMPTS
+from .instance import ATTEMPTS, Instance
 from .stand_in import StandIn
 
 if TYPE_CHECKING:
@@ -78,7 +79,19 @@ class RemoteProcessor(StandIn, Processor):
         return payload.columns_of(self._payload(answer, link, answer.fields))
 
     def _without_what_ends_it(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
-        """Halves a batch that has ended the plugin three times until the rows that do are found, and refuses them."""
+        """Halves a batch that has ended the plugin three times until the rows that do are found, and refuses them.
+
+        They are tried in a program of their own: the other may have ended because of what others asked.
+        """
+        own = Connection(self.connection.endpoint.text, own=True)
+        kept, self._instance = self._instance, Instance(own, self._configuration(own.link))
+        try:
+            return self._without(columns)
+        finally:
+            self._instance = kept
+            own.end()
+
+    def _without(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
         bad: list[BadRow] = []
         waiting, crashes = [(0, len(columns[0]))], 0
         while waiting:

@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -184,6 +185,39 @@ def test_an_endpoint_that_cannot_be(endpoint: str, words: str) -> None:
     with pytest.raises(PluginError, match=words) as error:
         load(endpoint)
     assert str(error.value).startswith(f"--plugin {endpoint}: ")
+
+
+def test_a_temporary_folder_that_is_too_deep_for_a_socket(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    connection = connections.Connection(endpoint, own=True)
+    assert [plugin.name for plugin in connection.link.plugins][:1]
+    connection.end()
+    assert not [*deep.iterdir()]
+
+
+def test_two_threads_do_not_pay_for_each_others_rows(both: Both) -> None:
+    bad, good = (both("processor", "words")[1] for _ in range(2))
+    over = threading.Event()
+    refused: list[BadRows] = []
+
+    def ask() -> None:
+        try:
+            bad.process([pa.array(["fine", "you die", "fine", "fine"])])
+        except BadRows as error:
+            refused.append(error)
+        over.set()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    texts = [f"row {number} of words" for number in range(4000)]
+    while not over.is_set():
+        assert len(good.process([pa.array(texts)])["out"]) == len(texts)
+    thread.join()
+    assert [[row.row for row in error.rows] for error in refused] == [[1]]
 
 
 def test_a_file_that_is_not_executable(tmp_path: Path) -> None:
