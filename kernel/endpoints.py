@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from .errors import PluginError
 
@@ -52,7 +52,8 @@ def is_endpoint(text: str) -> bool:
 def absolute(text: str, folder: Path) -> str:
     """The endpoint with the paths in it made absolute: those of a scene are relative to its folder.
 
-    The first word of a command is a path where it has a slash, and so is every other word that names a file there.
+    The first word of a command is a path where it has a slash, and so is every other word that names a file there. What
+    stands behind the '?' of an address are paths.
     """
     scheme, _, rest = text.partition(":")
     if scheme == "unix":
@@ -68,7 +69,11 @@ def absolute(text: str, folder: Path) -> str:
             for word, is_path in zip(words, paths, strict=True)
         ]
         return f"exec:{shlex.join(found)}"
-    return text
+    address, mark, query = text.partition("?")
+    if not mark:
+        return text
+    named = [(name, str((folder / Path(path).expanduser()).absolute())) for name, path in parse_qsl(query)]
+    return f"{address}?{urlencode(named, safe='/')}"
 
 
 def parse(text: str) -> Endpoint:

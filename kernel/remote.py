@@ -161,13 +161,15 @@ class Link:
         code, details = call.code(), call.details() or ""
         gone = self.process is not None and not self.process.is_running
         if gone or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-            return Lost(self.process.cause() if self.process is not None else details.rpartition("error: ")[2])
+            return Lost(self.process.cause() if self.process is not None else unreachable(self.endpoint, details))
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return Lost("itself: it did not answer in time")
         if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" not in details:  # gRPC's own word for messages
             return Busy(details)
         if code == grpc.StatusCode.NOT_FOUND:
             return NotConfigured(details)
+        if code == grpc.StatusCode.UNAUTHENTICATED and self.process is None:
+            return PluginError(f"--plugin {self.endpoint.text}: {_unknown(self.endpoint, bool(self._metadata))}")
         return PluginError(f"--plugin {self.endpoint.text}: {code.name}: {details}")
 
     def put(self, data: Any) -> str:
@@ -210,6 +212,28 @@ class Link:
 
 class Busy(Exception):
     """The plugin, mostly a server, has too much to do; the words are its own."""
+
+
+def unreachable(endpoint: Endpoint, details: str) -> str:
+    """What gRPC says of a server that cannot be reached, in a few words."""
+    if "WRONG_VERSION_NUMBER" in details:
+        return "it has no TLS"
+    if "Hostname Verification" in details:
+        return f"its certificate is not of {endpoint.address.rpartition(':')[0]}"
+    if "create security handshaker" in details:
+        return f"{endpoint.ca} holds no certificates"
+    if "handshake failed" in details:
+        signer = endpoint.ca if endpoint.ca is not None else "anybody that this machine trusts"
+        return f"its certificate is not signed by {signer}; name the file of who has signed it by '?ca=FILE'"
+    if endpoint.scheme == "grpc" and "Socket closed" in details:
+        return "it closed the connection; if it has TLS, write grpcs://"
+    return details.rpartition("error: ")[2]
+
+
+def _unknown(endpoint: Endpoint, has_token: bool) -> str:
+    if not has_token:
+        return "it wants a token; name the file that holds it by '?token_file=FILE', or set DEEPGEN_PLUGIN_TOKEN_FILE"
+    return f"the token in {endpoint.token_file} is not that of this plugin" if endpoint.token_file else "wrong token"
 
 
 class NotConfigured(PluginError):
