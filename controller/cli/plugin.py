@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -63,6 +64,8 @@ def _check(arguments: Sequence[str]) -> int:
 
 def _serve(arguments: Sequence[str]) -> int:
     given = read("plugin serve", arguments, OPTIONS)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what a plugin prints is in the log before a crash
     words = given.only(1, None, "a file with plugins, or KIND:NAME")
     if (address := given.one("listen")) is not None:
         server, ready = _by_hand(given, words, address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,8 @@ from ...kernel.schemas import field_message, given
 from .refusals import Refused, failure, invalid, not_found
 from .tokenizers import Tokenizers
 
+MOST = 1000
+"""Instances at one time; the one that was idle the longest is forgotten for another."""
 Offered = Mapping[tuple[str, str], registry.Found]
 """What is served, by kind and name."""
 
@@ -33,6 +36,8 @@ class Instance:
     name: str
     plugin: Plugin
     lock: threading.Lock = field(default_factory=threading.Lock)
+    used: float = field(default_factory=time.monotonic)
+    """When it was last asked for."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Instances:
                     raise
                 except Exception as error:
                     return plugin_service_pb2.ConfigureResponse(failure=failure(error))
+                self._forget_idle()
                 self._known[request.instance] = known
             elif known.request != state:
                 raise Refused(
@@ -81,9 +87,7 @@ class Instances:
     def release(self, name: str) -> None:
         """Forgets one; a call that it works on comes to its end."""
         with self._making:
-            known = self._known.pop(name, None)
-            if known is not None and known.tokenizer:
-                self._tokenizers.give_back(known.tokenizer)
+            self._forget(name)
 
     def find(self, name: str, kind: type[Plugin]) -> Instance:
         """The one of that name and kind.
@@ -96,11 +100,23 @@ class Instances:
             raise not_found(f"no instance is called '{name}'; configure it first")
         if not isinstance(known.instance.plugin, kind):
             raise invalid(f"instance '{name}' is a {known.instance.plugin.kind}, not a {kind.kind}")
+        known.instance.used = time.monotonic()
         return known.instance
 
     def close(self) -> None:
         """Deletes what they have on the disk."""
         self._tokenizers.close()
+
+    def _forget_idle(self) -> None:
+        """Makes place for one more: a host that was killed releases none. One that is missed is configured again."""
+        idle = [made.instance for made in self._known.values() if not made.instance.lock.locked()]
+        if len(self._known) >= MOST and idle:
+            self._forget(min(idle, key=lambda instance: instance.used).name)
+
+    def _forget(self, name: str) -> None:
+        known = self._known.pop(name, None)
+        if known is not None and known.tokenizer:
+            self._tokenizers.give_back(known.tokenizer)
 
     def _made(self, request: plugin_service_pb2.ConfigureRequest, state: bytes) -> _Made:
         plugin = self._plugin(request.kind, request.name)

@@ -144,6 +144,15 @@ class Lines(Outputter):
         return [f"{text}\t{row}\n" for text, row in zip(predictions.columns["text"], predictions.rows, strict=True)]
 
 
+@outputter("asks")
+@dataclass
+class Asks(Lines):
+    """Looks at the other plugins of the scene."""
+
+    def check(self, scene: Any, splits: Sequence[Any]) -> Sequence[str]:
+        return [one.name for split in splits for one in scene.processors(split)]
+
+
 @outputter("backwards")
 @dataclass
 class Backwards(Outputter):

@@ -146,7 +146,7 @@ def test_an_environment_of_its_own_needs_little(tmp_path: Path) -> None:
             "processor.tokenizer.v1"
             not in stubs.plugin.Handshake(wire.HandshakeRequest(protocol_versions=[1])).features
         )
-        assert len(stubs.plugin.Describe(wire.DescribeRequest()).plugins) == 6
+        assert len(stubs.plugin.Describe(wire.DescribeRequest()).plugins) == 7
         stubs.configure("a", "processor", "measure", inputs=["text"], output="labels")
         columns = inline({"0": pa.array(["four"])})
         answer = stubs.processor.Process(processor_service_pb2.ProcessRequest(instance="a", columns=columns))

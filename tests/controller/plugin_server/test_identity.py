@@ -19,7 +19,7 @@ from plugin_servers import COMMAND, KINDS, Served, Stubs, code_of, inline, launc
 from deepgen.kernel.descriptors import describe, describe_scene
 from deepgen.kernel.registry import find
 from deepgen.kernel.settings import load
-from deepgen.v1 import payload_pb2, processor_service_pb2
+from deepgen.v1 import payload_pb2, processor_service_pb2, scene_pb2
 from deepgen.v1 import plugin_service_pb2 as wire
 
 FILE = str(Path(__file__).with_name("served.py"))
@@ -105,7 +105,7 @@ def test_every_call_brings_the_token(served: Served, token: str) -> None:
 
 def test_what_is_described_is_what_the_process_of_a_kernel_would_see(served: Served) -> None:
     plugins = {one.name: one for one in served.stubs.plugin.Describe(wire.DescribeRequest()).plugins}
-    assert sorted(plugins) == ["backwards", "copy", "label_mapping", "lines", "measure", "share", "slow"]
+    assert sorted(plugins) == ["asks", "backwards", "copy", "label_mapping", "lines", "measure", "share", "slow"]
     assert plugins["label_mapping"] == describe(find("processor", "label_mapping"))
     assert list(plugins["measure"].abilities) == ["check", "draw"]
     assert list(plugins["backwards"].abilities) == ["assemble", "read"]
@@ -180,6 +180,20 @@ def test_check_sees_the_scene(served: Served, tmp_path: Path) -> None:
     assert (answer.failure.kind, answer.failure.message) == ("SceneError", "seed is unlucky")
 
 
+def test_a_scene_with_plugins_that_are_elsewhere_is_let_pass(served: Served) -> None:
+    """What a check needs of another plugin, such as its classes, is only known where that is."""
+    stubs = served.stubs
+    stubs.configure("asks", "outputter", "asks")
+    scene = scene_pb2.Scene(name="x", plugins=[scene_pb2.PluginReference(kind="processor", name="theirs")])
+    scene.settings.add(name="train_model_header", value="theirs:text:labels", declared_by="kernel")
+    scene.settings.add(name="train_header", value="text", declared_by="kernel")
+    scene.settings.add(name="new", value="from a later version", declared_by="kernel")
+    answer = stubs.plugin.Check(wire.CheckRequest(instance="asks", scene=scene, splits=["train"]))
+    assert not answer.HasField("failure")
+    (note,) = answer.notes
+    assert note == "outputter 'asks' could not check the scene where it runs, without processor 'theirs'"
+
+
 def test_payloads_are_put_aside_in_pieces_and_given_once(served: Served) -> None:
     stubs = served.stubs
     whole = os.urandom(9 << 20)
@@ -199,7 +213,7 @@ def test_payloads_are_put_aside_in_pieces_and_given_once(served: Served) -> None
 def test_it_is_probed_while_every_instance_works(tmp_path: Path) -> None:
     with started([FILE]) as served:
         stubs = served.stubs
-        calls = [slowly(stubs, str(number), 2.0, tmp_path / str(number)) for number in range(2)]
+        calls = [slowly(stubs, str(number), 1.0, tmp_path / str(number)) for number in range(2)]
         calls += [send(stubs, str(number), ["four"]) for number in range(2)]  # each instance takes one at a time
         assert stubs.plugin.Probe(wire.ProbeRequest()).ready
         assert not any(call.done() for call in calls)
@@ -211,7 +225,7 @@ def test_it_is_probed_while_every_instance_works(tmp_path: Path) -> None:
 def test_it_finishes_its_work_and_ends(how: str, tmp_path: Path) -> None:
     with started([FILE]) as served:
         stubs = served.stubs
-        call = slowly(stubs, "a", 2.0, tmp_path / "begun")
+        call = slowly(stubs, "a", 1.0, tmp_path / "begun")
         if how == "SIGTERM":
             served.process.send_signal(signal.SIGTERM)
         else:
