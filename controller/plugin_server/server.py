@@ -19,6 +19,7 @@ from deepgen.v1.outputter_service_pb2_grpc import add_OutputterServiceServicer_t
 from deepgen.v1.plugin_service_pb2_grpc import add_PluginServiceServicer_to_server
 from deepgen.v1.processor_service_pb2_grpc import add_ProcessorServiceServicer_to_server
 
+from ...kernel.allocation import keep_freed_memory
 from ...kernel.errors import UserError
 from ...kernel.wire_features import LARGEST_MESSAGE
 from .gate import Gate, Work
@@ -110,6 +111,7 @@ class Server:
 
         A second signal ends it at once. `ready` is called when all this holds.
         """
+        keep_freed_memory()
         for number in SIGNALS:
             signal.signal(number, self._signalled)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
