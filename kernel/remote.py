@@ -22,6 +22,7 @@ from deepgen.v1 import (
 )
 from deepgen.v1.plugin_pb2 import PluginDescriptor
 
+from .allocation import keep_freed_memory
 from .endpoints import Endpoint
 from .errors import PluginError
 from .plugin_process import PluginProcess
@@ -51,6 +52,10 @@ STUBS: dict[str, Any] = {
 _OPTIONS = [
     ("grpc.max_send_message_length", LARGEST_MESSAGE),
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+    # A whole batch is on its way before the first of it is acknowledged.
+    ("grpc.http2.lookahead_bytes", 4 << 20),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.max_frame_size", 1 << 20),
     ("grpc.use_local_subchannel_pool", 1),  # a plugin that was started again is another one, without a bad name
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -66,6 +71,7 @@ class Link:
     """A plugin that has shaken hands. It is used until it is lost, and then another takes its place."""
 
     def __init__(self, endpoint: Endpoint, address: str, token: str, process: PluginProcess | None) -> None:
+        keep_freed_memory()
         self.endpoint = endpoint
         self.process = process
         options = [*_OPTIONS, ("grpc.enable_http_proxy", 0)] if endpoint.is_local else _OPTIONS
