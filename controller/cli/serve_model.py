@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     given = read("serve-model", arguments, OPTIONS, strangers=True)
     folder = given.only(1, 1, "the folder of a finished run")[0]
     settings = _settings(given)
-    from ..model_server.server import serve
+    from ..model_server.serving import serve
 
     return serve(folder, given.rest, given.one("name") or "", settings, lambda *told: _ready(settings, *told))
 
@@ -121,3 +121,5 @@ def _ready(settings: Settings, model: ServedModel, address: str, metrics: str) -
     note(f"  batches  at most {settings.bounds.max_batch} rows, after at most {settings.bounds.window * 1000:g} ms")
     if metrics:
         note(f"  metrics  {metrics}")
+    if settings.token_file is None and not address.startswith("unix:"):
+        note("anybody on this machine may ask it; --token-file keeps others out")

@@ -11,6 +11,7 @@ from deepgen.v1.plugin_service_pb2_grpc import PluginServiceServicer
 
 from ...kernel import wire_features
 from ..plugin_server import host_memory
+from ..plugin_server.identity import agreed
 from ..plugin_server.payloads import Payloads
 from ..refusals import Refusal, invalid
 from .asking import Context
@@ -39,12 +40,8 @@ class Identity(PluginServiceServicer):
 
     async def Handshake(self, request: wire.HandshakeRequest, context: Context) -> wire.HandshakeResponse:
         """Agrees on a version and on features."""
-        spoken = wire_features.common_version(wire_features.VERSIONS, request.protocol_versions)
-        if spoken is None:
-            theirs = ", ".join(map(str, request.protocol_versions)) or "none"
-            ours = ", ".join(map(str, wire_features.VERSIONS))
-            text = f"the host speaks version {theirs} of the protocol and this plugin {ours}"
-            raise Refusal("FAILED_PRECONDITION", text)
+        with translated():
+            spoken = agreed(request.protocol_versions)
         if missing := wire_features.missing(request.required_features, self._features):
             text = f"the host requires the feature '{missing[0]}', which this plugin does not have"
             raise Refusal("FAILED_PRECONDITION", text)

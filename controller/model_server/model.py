@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from deepgen.v1 import plugin_pb2
 
 from ...kernel.contracts import Field, Predictions
 from ...kernel.errors import SceneError, UserError
+from ...kernel.payload import from_predictions, written
 from ...kernel.pipe import lines_of
 from ...kernel.portions import chosen, joined
 from ...kernel.probabilities import probabilities
@@ -106,6 +108,13 @@ class ServedModel:
                 left[place] -= len(rows)
                 if not left[place]:
                     yield place, Answer(joined(parts[place]), bad[place])
+
+    def warm_up(self) -> None:
+        """Answers a row that nobody asked for: the first one is slow."""
+        with contextlib.suppress(Exception):  # not every processor takes such a row
+            for _, answer in self([Piece([pa.array(["warm"])] * len(self.columns), 0, 1)]):
+                if answer.predictions is not None:
+                    written(from_predictions(answer.predictions))
 
     def lines(self, predictions: Predictions) -> list[bytes]:
         """The lines of the result file of a run."""

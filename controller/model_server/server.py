@@ -1,17 +1,13 @@
-"""One process that serves a model: from the first look at the folder to the answer to the last row."""
+"""The gRPC server of a model: the services behind the gate, from the first call to the last answer."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
-import signal
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -26,6 +22,7 @@ from ...kernel.errors import UserError
 from ...kernel.wire_features import LARGEST_MESSAGE
 from ..limits import Limits, Rates
 from ..plugin_server.payloads import Payloads
+from ..plugin_server.sockets import make_room
 from ..security import Gate, Tls
 from ..tokens import CLIENT, OneToken
 from .asking import Asking
@@ -34,12 +31,10 @@ from .calls import Calls
 from .identity import Identity
 from .instances import Instances
 from .metrics import Metrics, MetricsPage
-from .model import ServedModel, scene_of
+from .model import ServedModel
 from .services import Labels, Models
 
 SERVICES = tuple(f"deepgen.v1.{name}" for name in ("PluginService", "ModelService", "ProcessorService"))
-SWITCH_SECONDS = 0.0005
-"""How long a thread may hold up the others: the model's must not wait long between two of its steps."""
 UNLIMITED = Limits(calls_per_second=1e9, calls_at_once=10**9, streams=10**6)
 """The queue has its own limit."""
 LAST_SECONDS = 0.5
@@ -124,6 +119,8 @@ class Server:
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         is_socket = self._address.startswith("unix:")
+        if is_socket:
+            make_room(self._address.removeprefix("unix:"))
         mask = os.umask(0o177) if is_socket else None
         try:
             if self._credentials is None:
@@ -153,49 +150,3 @@ class Server:
         await asyncio.to_thread(self._batcher.close)
         if self._page is not None:
             self._page.close()
-
-
-def serve(
-    folder: str, tokens: Sequence[str], name: str, settings: Settings, ready: Callable[[ServedModel, str, str], None]
-) -> int:
-    """Serves the model of a folder until SIGTERM, Ctrl-C or `Shutdown`; what waits then is answered.
-
-    Args:
-        folder: of a finished run.
-        tokens: `--name value` settings over those of the folder.
-        name: what it is called; empty: as its scene.
-        settings: where and how.
-        ready: is told the model, the address and that of the metrics.
-
-    Raises:
-        UserError: whatever cannot be served.
-    """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("deepgen: %(message)s"))
-    logging.getLogger("deepgen.controller").addHandler(handler)
-    model = ServedModel(scene_of(folder, tokens), name)
-    sys.setswitchinterval(SWITCH_SECONDS)
-    return asyncio.run(_serve(model, settings, ready))
-
-
-async def _serve(model: ServedModel, settings: Settings, ready: Callable[[ServedModel, str, str], None]) -> int:
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def signalled(number: int) -> Any:
-        if asked.is_set():
-            os._exit(128 + number)
-        asked.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signalled, number)
-    server = Server(model, settings, asked.set)
-    address = await server.start()
-    try:
-        ready(model, address, server.metrics_address)
-        await asked.wait()
-        if rows := server.waiting:
-            print(f"deepgen: stopping; {rows} rows that wait are answered first", file=sys.stderr, flush=True)
-    finally:
-        await server.stop()
-    return 0

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
-import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -29,6 +26,7 @@ from .metrics import Metrics
 from .outputters import Outputters
 from .payloads import Payloads
 from .processors import Processors
+from .sockets import make_room
 
 SERVICES = tuple(
     f"deepgen.v1.{name}" for name in ("PluginService", "ProcessorService", "MetricService", "OutputterService")
@@ -36,8 +34,6 @@ SERVICES = tuple(
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 THREADS = 64
 """Calls at one time; a call to an instance that is busy waits in one."""
-LONGEST_SOCKET = 107
-"""Bytes of a path that Linux can listen on."""
 OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
     ("grpc.max_send_message_length", LARGEST_MESSAGE),
@@ -83,9 +79,7 @@ class Server:
         Raises:
             UserError: it cannot be listened on, or somebody else does.
         """
-        if len(os.fsencode(path)) > LONGEST_SOCKET:
-            raise UserError(f"unix:{path} is longer than {LONGEST_SOCKET} bytes; give a shorter path")
-        _refuse_taken(Path(path))
+        make_room(path)
         mask = os.umask(0o177)
         try:
             self._open(f"unix:{path}", None)
@@ -161,20 +155,3 @@ def _add_health_and_reflection(server: grpc.Server) -> Any:
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return servicer
-
-
-def _refuse_taken(path: Path) -> None:
-    """A socket that nobody listens on any more is replaced, and nothing else."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise UserError(f"unix:{path} is a file that is no socket; give another path")
-    with socket.socket(socket.AF_UNIX) as tried:
-        try:
-            tried.connect(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-            return
-    raise UserError(f"unix:{path}: a server listens there already")

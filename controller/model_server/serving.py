@@ -1,0 +1,64 @@
+"""One process that serves a model: from the first look at the folder to the answer to the last row."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .model import ServedModel, scene_of
+from .server import Server, Settings
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread may hold up the others: the model's must not wait long between two of its steps."""
+
+
+def serve(
+    folder: str, tokens: Sequence[str], name: str, settings: Settings, ready: Callable[[ServedModel, str, str], None]
+) -> int:
+    """Serves the model of a folder until SIGTERM, Ctrl-C or `Shutdown`; what waits then is answered.
+
+    Args:
+        folder: of a finished run.
+        tokens: `--name value` settings over those of the folder.
+        name: what it is called; empty: as its scene.
+        settings: where and how.
+        ready: is told the model, the address and that of the metrics.
+
+    Raises:
+        UserError: whatever cannot be served.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("deepgen: %(message)s"))
+    logging.getLogger("deepgen.controller").addHandler(handler)
+    model = ServedModel(scene_of(folder, tokens), name)
+    model.warm_up()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    return asyncio.run(_serve(model, settings, ready))
+
+
+async def _serve(model: ServedModel, settings: Settings, ready: Callable[[ServedModel, str, str], None]) -> int:
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def signalled(number: int) -> Any:
+        if asked.is_set():
+            os._exit(128 + number)
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled, number)
+    server = Server(model, settings, asked.set)
+    address = await server.start()
+    try:
+        ready(model, address, server.metrics_address)
+        await asked.wait()
+        if rows := server.waiting:
+            print(f"deepgen: stopping; {rows} rows that wait are answered first", file=sys.stderr, flush=True)
+    finally:
+        await server.stop()
+    return 0

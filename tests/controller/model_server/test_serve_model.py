@@ -1,0 +1,129 @@
+"""`deepgen serve-model` as a person has it: what it says, TLS and a token, metrics, an end in good order, refusals."""
+
+from __future__ import annotations
+
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from certificates import Authority
+from finished_models import ROWS, folder_of, write_rows
+from model_servers import PATIENCE, Client, answers_of, rows, started
+from serving import refused
+
+from deepgen.controller.cli import main
+
+TEXTS = [text for text, _, _ in ROWS]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    place = tmp_path_factory.mktemp("serve")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        write_rows(place)
+        yield folder_of(place, "score").parent
+
+
+def test_a_server_from_start_to_end(folder: Path) -> None:
+    words = ("--listen", "grpc://127.0.0.1:0", "--metrics-port", "0", "--max-batch", "8", "--name", "letters")
+    with started(folder, *words) as (process, line):
+        assert line.startswith("letters is served at grpc://127.0.0.1:")
+        assert line.endswith("; Ctrl-C ends\n")
+        address = line.split("grpc://")[1].partition(";")[0]
+        assert process.stderr is not None
+        told = [process.stderr.readline() for _ in range(5)]
+        assert told[:3] == [
+            "  columns  text\n",
+            "  answers  single label classification: LABEL_0, LABEL_1\n",
+            "  batches  at most 8 rows, after at most 3 ms\n",
+        ]
+        assert told[4] == "anybody on this machine may ask it; --token-file keeps others out\n"
+        page = told[3].split()[1]
+        with grpc.insecure_channel(address) as channel, ThreadPoolExecutor(8) as pool:
+            client = Client(channel)
+            lines = answers_of(client.model.Predict(rows(TEXTS, lines=True)))["line"]
+            assert len(lines) == 40
+            with refused("INVALID_ARGUMENT"):
+                client.model.Predict(rows([]))
+            answers_of(client.model.Predict(rows(["a", "b"])))
+            with urllib.request.urlopen(page) as found:
+                assert found.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+                metrics = found.read().decode().splitlines()
+            assert {
+                'deepgen_model_info{model="letters"} 1',
+                "deepgen_rows_total 42",
+                "deepgen_rows_waiting 0",
+                'deepgen_requests_total{method="Predict",outcome="OK"} 2',
+                'deepgen_requests_total{method="Predict",outcome="INVALID_ARGUMENT"} 1',
+                'deepgen_batch_rows_bucket{le="8"} 6',
+                'deepgen_batch_rows_bucket{le="4"} 1',
+                "deepgen_batch_rows_sum 42",
+                "deepgen_batch_seconds_count 6",
+                "deepgen_request_seconds_count 2",
+            } <= set(metrics)
+            assert all(part.startswith(("# HELP ", "# TYPE ", "deepgen_")) for part in metrics)
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(page.replace("/metrics", "/other"))
+            asked = [pool.submit(client.model.Predict, rows(TEXTS * 20)) for _ in range(4)]
+            while "deepgen_rows_waiting 0" in metrics:
+                with urllib.request.urlopen(page) as found:
+                    metrics = found.read().decode().splitlines()
+            process.send_signal(signal.SIGTERM)
+            assert [len(answers_of(one.result(PATIENCE))["scores"]) for one in asked] == [800] * 4
+        assert process.wait(PATIENCE) == 0
+        rest = process.stderr.read()
+        assert rest.startswith("deepgen: stopping; ")
+        assert rest.endswith(" rows that wait are answered first\n")
+
+
+def test_tls_wants_a_token(folder: Path, tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path / "ca")
+    certificate, key = authority.issue("server")
+    token = tmp_path / "token"
+    token.write_text("let-me-in\n")
+    token.chmod(0o600)
+    files = ("--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(token))
+    with started(folder, "--listen", "grpcs://0.0.0.0:0", *files) as (process, line):
+        port = line.partition(";")[0].rpartition(":")[2]
+        trusted = grpc.ssl_channel_credentials((tmp_path / "ca" / "authority.pem").read_bytes())
+        with grpc.secure_channel(f"127.0.0.1:{port}", trusted) as channel:
+            predict: Any = Client(channel).model.Predict
+            assert answers_of(predict(rows(["a"]), metadata=[("authorization", "Bearer let-me-in")]))
+            for metadata in ([], [("authorization", "Bearer let-me-out")]):
+                with refused("UNAUTHENTICATED"):
+                    predict(rows(["a"]), metadata=metadata)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "deepgen serve-model takes the folder of a finished run"),
+        (["nowhere"], "deepgen serve-model nowhere: no such folder; give the model folder of a finished run"),
+        (["FOLDER", "--listen", "127.0.0.1:1"], "--listen 127.0.0.1:1: give grpc://127.0.0.1:"),
+        (["FOLDER", "--listen", "grpc://0.0.0.0:1"], "0.0.0.0:1 can be reached from other machines, so it needs TLS"),
+        (["FOLDER", "--listen", "grpcs://0.0.0.0:1"], "--listen grpcs://… needs --tls-cert and --tls-key"),
+        (["FOLDER", "--tls-cert", "FOLDER/config.yaml"], "--tls-cert and --tls-key go with --listen grpcs://HOST:PORT"),
+        (["FOLDER", "--batch_window", "soon"], "--batch-window soon is no number of milliseconds from 0 to 60000"),
+        (["FOLDER", "--max-batch", "0"], "--max-batch 0 is not a whole number from 1 on"),
+        (["FOLDER", "--bf17", "true"], "--bf17: there is no such setting; did you mean 'bf16'?"),
+        (["FOLDER", "--listen", "unix:/nowhere/socket"], "unix:/nowhere/socket cannot be listened on"),
+        (["FOLDER", "--listen", "unix:FOLDER/config.yaml"], "is a file that is no socket; give another path"),
+        (["FOLDER", "--token-file", "FOLDER/config.yaml", "--listen", "unix:FOLDER/s"], "others may read or change it"),
+    ],
+)
+def test_mistakes_are_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(["serve-model", *(word.replace("FOLDER", str(folder)) for word in words)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err.splitlines()[-1]
