@@ -42,8 +42,7 @@ def resolve(
     declared = {option.name: option for owner in kernel for option in options_of(owner, "kernel")}
     values = {name: Value(option, option.default, Origin("default")) for name, option in declared.items()}
     rest = _take(given, declared, values)
-    for file in values["plugin"].value:
-        load(file)
+    _load(values["plugin"])
     if not values["task"].value:
         known = ", ".join(sorted(registry.names("model")))
         place = shown_path(path) if path else "the command line"
@@ -61,6 +60,15 @@ def resolve(
             _refuse(item, everything)
     name = values["name"].value or (path.stem if path else "scene")
     return Scene(name, path, values, notes)
+
+
+def _load(plugins: Value) -> None:
+    """Makes the scene's own plugins known; an error names the place of the setting instead of its flag."""
+    for one in plugins.value:
+        try:
+            load(one)
+        except PluginError as error:
+            raise PluginError(str(error).replace("--plugin", plugins.origin.place("plugin"), 1)) from error
 
 
 def _take(given: Sequence[Given], declared: Mapping[str, Option], values: dict[str, Value]) -> list[Given]:

@@ -92,8 +92,8 @@ class StandIn:
 
     def _ended(self, cause: Lost) -> RunError:
         return RunError(
-            f"{self.kind} '{self.name}' ({self.connection.endpoint.text}) was ended by {cause}, "
-            f"{ATTEMPTS} times with the same rows"
+            f"{self.kind} '{self.name}' ({self.connection.endpoint.text}) was ended {ATTEMPTS} times with the same rows, "
+            f"by {cause}"
         )
 
     def _refuse(self, answer: Any) -> None:

@@ -130,6 +130,17 @@ def test_two_plugins_must_agree_on_an_option() -> None:
         load("mine.yaml", ["--plugin", "other.py", "--eval_metrics", "rate_of_another_kind"])
 
 
+@pytest.mark.parametrize("plugin", ["no.py", "exec:./no"])
+def test_a_plugin_that_is_not_there_is_named_with_its_place(plugin: str) -> None:
+    Path("mine.yaml").write_text(SCENE + f"plugin: {plugin}\n")
+    with pytest.raises(
+        PluginError, match=rf"^mine.yaml:11: plugin (exec:)?{Path.cwd()}/no(\.py: no such file|: .* no pro)"
+    ):
+        load("mine.yaml", [])
+    with pytest.raises(PluginError, match=f"^--plugin (exec:)?{Path.cwd()}/other"):
+        load("mine.yaml", ["--plugin", plugin.replace("no", "other")])
+
+
 def test_the_resolved_scene_is_a_scene_again() -> None:
     scene = load("mine.yaml", ["--seed", "7", "--result_header", "text", "--experiment_name", "on: off, # 3"])
     write_resolved(scene, Path("resolved.yaml"))

@@ -92,7 +92,7 @@ def test_kills_while_it_assembles(both: Both, tmp_path: Path, capfd: pytest.Capt
     with (tmp_path / "made").open("w+b") as file:
         file.write(b"before")
         if times == 9:
-            with pytest.raises(RunError, match=r"'there_packed' .* was ended by SIGKILL.*, 3 times with the same rows"):
+            with pytest.raises(RunError, match=r"'there_packed' .* was ended 3 times with the same rows, by SIGKILL"):
                 there.assemble(iter(rows), len(rows), file)
             times = 3
         else:
