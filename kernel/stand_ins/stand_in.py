@@ -91,9 +91,9 @@ class StandIn:
         return answer, link
 
     def _ended(self, cause: Lost) -> RunError:
+        where = self.connection.endpoint.text
         return RunError(
-            f"{self.kind} '{self.name}' ({self.connection.endpoint.text}) was ended {ATTEMPTS} times with the same rows, "
-            f"by {cause}"
+            f"{self.kind} '{self.name}' ({where}) was ended {ATTEMPTS} times with the same rows, by {cause}"
         )
 
     def _refuse(self, answer: Any) -> None:
