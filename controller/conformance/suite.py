@@ -85,8 +85,9 @@ def started(server: Server) -> Outcome:
 
 def of_server(server: Server, only: str) -> Iterator[Outcome]:
     """The checks of a server that has started as a whole, and then of each of its plugins."""
+    chosen = known(only)
     for check in ORDERED:
-        if check.of == "server" and check.name.startswith(only) and check.body is not living.start:
+        if check.of == "server" and check.name in chosen and check.body is not living.start:
             yield _outcome(check, server, "", "over the wire")
     for descriptor in server.plugins:
         yield from of_case(server.case(descriptor), only, "over the wire")
@@ -94,8 +95,9 @@ def of_server(server: Server, only: str) -> Iterator[Outcome]:
 
 def of_case(case: Case, only: str, over: str) -> Iterator[Outcome]:
     """The checks of a plugin."""
+    chosen = known(only)
     for check in ORDERED:
-        fits = check.of in ("plugin", case.kind) and check.name.startswith(only)
+        fits = check.of in ("plugin", case.kind) and check.name in chosen
         if not fits or (check.needs_wire and over != "over the wire"):
             continue
         if check.ability and check.ability not in case.descriptor.abilities:
@@ -131,5 +133,6 @@ def _outcome(check: Check, what: Server | Case, of: str, over: str) -> Outcome:
 
 
 def known(prefix: str) -> Sequence[str]:
-    """The ids of the checks that begin so."""
-    return [check.name for check in ORDERED if check.name.startswith(prefix)]
+    """The ids of the checks that begin so; the one that is called so."""
+    named = [check.name for check in ORDERED if check.name == prefix]
+    return named or [check.name for check in ORDERED if check.name.startswith(prefix)]

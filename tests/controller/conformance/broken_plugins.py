@@ -283,12 +283,6 @@ class Remembers(Lines):
         return [f"{row} {len(predictions.rows)}\n" for row in predictions.rows]
 
 
-@breaks("commit.exactly_once")
-class SignedByProcess(Lines):
-    def format(self, predictions: Predictions) -> list[str] | list[bytes]:
-        return [f"{row} {os.getpid()}\n" for row in predictions.rows]
-
-
 @breaks("describe.options")
 class Undocumented(Hits):
     threshold: float = 0.5
