@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
             _process(named, given, only, report)
         if over != "process":
             served = (sys.executable, "-m", "deepgen.controller.cli", "plugin", "serve", *words)
-            _wire(Endpoint(" ".join(words), "exec", command=served), given, only, report)
+            _wire(Endpoint(f"exec:{shlex.join(served)}", "exec", command=served), given, only, report)
     report.close(time.monotonic() - begin)
     return report.code
 
@@ -86,10 +87,10 @@ def _named(words: Sequence[str]) -> list[tuple[str, str]]:
 
 def _process(named: Sequence[tuple[str, str]], given: Given, only: str, report: Report) -> None:
     from ..conformance.case import Case, spelled
-    from ..conformance.near import Near
+    from ..conformance.near import registered
     from ..conformance.suite import of_case
 
-    subjects = [Near(kind, name) for kind, name in named if kind in ("processor", "metric", "outputter")]
+    subjects = [registered(kind, name) for kind, name in named if kind in ("processor", "metric", "outputter")]
     _declared(_texts(given), [subject.descriptor for subject in subjects])
     for subject in subjects:
         case = Case(subject, spelled(subject.descriptor, _texts(given)), given.has("quick"))

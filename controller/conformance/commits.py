@@ -59,10 +59,12 @@ class _Again(Outputter):
         raise Wrong("a call after the process was killed", "no answer in 20 tries", "an answer of the next process")
 
 
-def _file(case: Case, whole: Predictions, folder: Path, between: Callable[[int], Any] = lambda batch: None) -> bytes:
+def result_file(
+    outputter: Outputter, whole: Predictions, folder: Path, between: Callable[[int], Any] = lambda batch: None
+) -> bytes:
     """The result file, its rows written in batches that are not in the order of the rows."""
     order = np.random.default_rng(1).permutation(len(whole.rows))
-    result = ResultFile(folder / "predict.out", _Again(case), 0, 1)
+    result = ResultFile(folder / "predict.out", outputter, 0, 1)
     with result:
         for batch, part in enumerate(np.array_split(order, BATCHES)):
             between(batch)
@@ -83,7 +85,7 @@ def file(case: Case) -> None:
         whole = predictions(problem, range(BATCHES * 20))
         rows = [row.encode() if isinstance(row, str) else row for row in case.subject.format(case.main, whole)]
         with tempfile.TemporaryDirectory() as folder:
-            made = _file(case, whole, Path(folder))
+            made = result_file(_Again(case), whole, Path(folder))
         if "assemble" in case.descriptor.abilities:
             right = case.subject.assemble(case.main, [rows], len(rows))
         else:
@@ -104,7 +106,7 @@ def exactly_once(case: Case) -> None:
     last = BATCHES + 1 if "assemble" in case.descriptor.abilities else BATCHES - 1
     moments = set(draw.choice(last, 1 if case.quick else 8, replace=False).tolist())
     with tempfile.TemporaryDirectory() as calm, tempfile.TemporaryDirectory() as wild:
-        right = _file(case, whole, Path(calm))
+        right = result_file(_Again(case), whole, Path(calm))
         before = server.restarts
 
         def kill(batch: int) -> None:
@@ -113,7 +115,7 @@ def exactly_once(case: Case) -> None:
             if program is not None and batch in moments:
                 threading.Timer(draw.uniform(0, 0.003), program.signal, (signal.SIGKILL,)).start()
 
-        made = _file(case, whole, Path(wild), kill)
+        made = result_file(_Again(case), whole, Path(wild), kill)
         time.sleep(0.05)
     given = f"{problem}: {len(whole.rows)} rows, killed {server.restarts - before} times"
     if made != right:

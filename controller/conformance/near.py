@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from deepgen.v1.plugin_pb2 import PluginDescriptor
 from deepgen.v1.plugin_service_pb2 import ConfigureResponse
 
 from ...kernel import registry
@@ -27,13 +28,17 @@ from . import tokenizer
 from .subject import Failed, Unread
 
 
-class Near:
+def registered(kind: str, name: str) -> Near:
     """A plugin of this process's registry."""
+    found = registry.find(kind, name)
+    return Near(found.plugin, describe(found))
 
-    def __init__(self, kind: str, name: str) -> None:
-        found = registry.find(kind, name)
-        self.plugin: type[Plugin] = found.plugin
-        self.descriptor = describe(found)
+
+class Near:
+    """A plugin class."""
+
+    def __init__(self, plugin: type[Plugin], descriptor: PluginDescriptor) -> None:
+        self.plugin, self.descriptor = plugin, descriptor
         self._made: dict[str, tuple[Any, Any]] = {}
 
     def configure(
@@ -72,6 +77,10 @@ class Near:
         for name, data in tokenizer.files().items():
             (Path(self._folder.name) / name).write_bytes(data)
         return Pretrained(PretrainedSettings(self._folder.name))
+
+    def made(self, instance: str) -> Any:
+        """The plugin itself."""
+        return self._made[instance][1]
 
     def release(self, instance: str) -> None:
         self._made.pop(instance, None)

@@ -20,6 +20,7 @@ from . import (
     describing,
     drawing,
     handshake,
+    hosted,
     leaks,
     living,
     messages,
@@ -52,6 +53,7 @@ MODULES = (
     outputters,
     commits,
     models,
+    hosted,
     leaks,
 )
 """Those that hold checks, in the order in which they are gone through."""

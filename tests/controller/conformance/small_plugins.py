@@ -1,8 +1,7 @@
-"""A processor that takes its time, and two outputters, one of which is another after each start of its process."""
+"""A processor that takes its time, and an outputter."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,12 +39,3 @@ class Steady(Outputter):
 
     def format(self, predictions: Predictions) -> list[str] | list[bytes]:
         return [f"{row}\n" for row in predictions.rows]
-
-
-@outputter("signed")
-@dataclass
-class Signed(Steady):
-    """The row numbers, and which process wrote them."""
-
-    def format(self, predictions: Predictions) -> list[str] | list[bytes]:
-        return [f"{row} {os.getpid()}\n" for row in predictions.rows]

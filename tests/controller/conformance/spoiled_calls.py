@@ -91,6 +91,7 @@ TWISTS: dict[str, Twist] = {
     "cancel.get": ("Get", twists.poisoned_get),
     "concurrent.instances": ("Process", twists.mixed),
     "concurrent.one_instance": ("Process", twists.mixed),
+    "host.answers": ("Process", twists.shorter_in_a_room),
     "leak.instances": ("Configure", keeping(1 << 18)),
     "leak.parts": ("Get", keeping(1 << 19)),
     "leak.refusals": ("Process", keeping(1 << 18)),

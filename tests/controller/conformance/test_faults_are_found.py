@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +16,13 @@ import pytest
 from deepgen.controller.cli import main
 from deepgen.controller.conformance import leaks, living
 from deepgen.controller.conformance.server import Server as Checked
+from deepgen.controller.conformance.suite import known
 from deepgen.controller.plugin_server import server as serving
 from deepgen.controller.plugin_server.gate import Gate
 from deepgen.controller.plugin_server.identity import Identity
 from deepgen.kernel import registry
 
-from . import twists
+from . import test_models, twists
 from .spoiled_calls import TWISTS
 
 PLUGINS = Path(__file__).with_name("broken_plugins.py")
@@ -28,9 +30,9 @@ SMALL = Path(__file__).with_name("small_plugins.py")
 SERVED = (("processor", "convert2floatlist"), ("processor", "tag_tokenize"))
 
 
-def checked(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
+def checked(capsys: pytest.CaptureFixture[str], *words: str, quick: bool = True) -> list[dict[str, Any]]:
     """What a suite finds, a dict an outcome."""
-    code = main(["plugin", "check", *words, "--quick", "-o", "json"])
+    code = main(["plugin", "check", *words, *(["--quick"] if quick else []), "-o", "json"])
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert code == int(any(one["result"] == "failed" for one in found))
     return found
@@ -158,6 +160,28 @@ def test_a_program_that_ends_wrongly_is_found(
     assert ("", check) in found
 
 
-def test_an_outputter_that_is_another_after_a_restart_is_found(capsys: pytest.CaptureFixture[str]) -> None:
-    found = failed(checked(capsys, str(SMALL), "--over", "wire", "--only", "commit.exactly_once"))
-    assert found == {("outputter signed", "commit.exactly_once")}
+RESTARTED = ("commit.exactly_once", "host.killed", "host.exactly_once")
+LARGE = ("payload.largest", "payload.parts_large")
+ALONE = ("life.probe_while_working", "handshake.token_missing", "handshake.token_wrong", "payload.oversize")
+"""Checks with a test of their own above."""
+
+
+@pytest.mark.parametrize("check", RESTARTED)
+def test_an_outputter_that_is_another_after_a_restart_is_found(check: str, capsys: pytest.CaptureFixture[str]) -> None:
+    signed = Path(__file__).with_name("signed_plugin.py")
+    found = failed(checked(capsys, str(signed), "--over", "wire", "--only", check))
+    assert check in {name for _, name in found}
+
+
+def test_a_large_payload_that_does_not_arrive_is_found(
+    twisted: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "OPTIONS", ())
+    endpoint = twisted("Put", twists.forgetful)
+    for check in LARGE:
+        assert ("", check) in failed(checked(capsys, endpoint, "--only", check, quick=False))
+
+
+def test_every_check_is_seen_failing() -> None:
+    plugins = re.findall(r'@breaks\("([^"]+)"\)', PLUGINS.read_text(encoding="utf-8"))
+    assert set(known("")) == {*plugins, *TWISTS, *ENDS, *RESTARTED, *LARGE, *ALONE, *test_models.CHECKS}

@@ -105,6 +105,15 @@ def beside_the_room(request: Any, context: Any, real: Callable[..., Any]) -> Any
     return real(request, context)
 
 
+def shorter_in_a_room(request: Any, context: Any, real: Callable[..., Any]) -> Any:
+    """Answers otherwise where there is room for the answer, as only a run's host gives."""
+    answer = type_copy(real(request, context))
+    if request.HasField("room") and answer.HasField("fields"):
+        rows = read(answer.fields.arrow)
+        answer.fields.arrow = written(rows.slice(1)).to_pybytes()
+    return answer
+
+
 def forgetful(requests: Iterator[Any], context: Any, real: Callable[..., Any]) -> Any:
     pieces = list(requests)
     return real(iter(pieces[:-1] if len(pieces) > 1 else pieces), context)
