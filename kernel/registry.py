@@ -16,7 +16,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -247,13 +247,21 @@ def _file(plugin: type[Plugin]) -> str:
 
 def _version(plugin: type[Plugin]) -> str:
     """The version of the distribution that holds the plugin; of a single file, the start of its hash."""
-    from importlib.metadata import packages_distributions, version
+    from importlib.metadata import version
 
     top = plugin.__module__.partition(".")[0]
     if plugin.elsewhere is not None:
         return plugin.elsewhere.version
     if plugin.__module__.startswith("deepgen."):
         return version("deepgen")
-    if (owners := packages_distributions().get(top)) is not None:
+    if (owners := _distributions().get(top)) is not None:
         return version(owners[0])
     return hashlib.sha256(Path(_file(plugin)).read_bytes()).hexdigest()[:12]
+
+
+@cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    """The distributions that hold each package: all that is installed is looked through."""
+    from importlib.metadata import packages_distributions
+
+    return packages_distributions()
