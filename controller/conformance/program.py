@@ -50,7 +50,7 @@ class Program:
         try:
             answer = self._ready(json.dumps(told).encode() + b"\n")
         except OSError as error:
-            answer = str(error) or "nothing"
+            answer = f"{error.strerror or error}, exit code {self.code(5)}"
         if answer is not None:
             words = self.last_words()
             self.end()

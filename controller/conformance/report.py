@@ -50,7 +50,7 @@ class Report:
         if self._as_json:
             return
         counts = {result: sum(one.result == result for one in self.outcomes) for result in _SIGNS}
-        said = [f"{counts['passed']} checks passed"]
+        said = [f"{counts['passed']} check{'s' * (counts['passed'] != 1)} passed"]
         said += [self._painted(f"{counts['failed']} failed", "31")] if counts["failed"] else []
         said += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
         print(f"\n{', '.join(said)} in {seconds:.1f} s")

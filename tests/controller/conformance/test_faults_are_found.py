@@ -106,7 +106,7 @@ def test_a_probe_that_waits_is_found(
     """As of a program with one thread that works for seconds."""
     monkeypatch.setattr(living, "AT_ONCE", 0.4)
     endpoint = twisted("Process", twists.slowly, ("Probe", twists.behind))
-    assert ("", "life.probe_while_working") in failed(checked(capsys, endpoint, "--only", "life.probe"))
+    assert ("", "life.probe_while_working") in failed(checked(capsys, endpoint, "--only", "life.probe_while_working"))
 
 
 def test_a_server_without_a_gate_is_found(

@@ -1,0 +1,100 @@
+"""What a person sees of `deepgen plugin check`: lines, exit codes, and mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from deepgen.controller.cli import main
+from deepgen.controller.conformance.suite import known
+
+SMALL = Path(__file__).with_name("small_plugins.py")
+
+
+def test_a_file_is_checked_in_groups_with_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plugin", "check", str(SMALL), "--over", "process", "--only", "outputter", "--quick"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "outputter steady, in this process\n  outputter\n    ✓ split_invariance" in shown
+    assert "processor slow" not in shown
+    assert "checks passed" in shown.splitlines()[-1]
+    assert "failed" not in shown
+
+
+def test_what_is_wrong_stands_below_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    broken = str(Path(__file__).with_name("broken_plugins.py"))
+    assert main(["plugin", "check", broken, "--over", "process", "--only", "metric.keys"]) == 1
+    shown = capsys.readouterr().out
+    given = "        given  regression: Compute\n        came   the keys hits\n        right  misses, hits first"
+    assert given in shown
+    assert " failed" in shown
+    assert "  ✗ metric.keys  (metric metric_keys, in this process)" in shown.splitlines()
+
+
+def test_json_has_a_line_for_each_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugin", "check", "metric:acc", "--over", "process", "--only", "metric.keys", "-o", "json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    told = json.loads(line)
+    assert {name: told[name] for name in ("check", "plugin", "over", "result")} == {
+        "check": "metric.keys",
+        "plugin": "metric acc",
+        "over": "in this process",
+        "result": "passed",
+    }
+
+
+def test_options_are_set_and_those_without_a_use_are_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plugin", "check", "processor:label_mapping", "--over", "process", "--only", "processor", "-o", "json"]
+    assert main([*words, "--options", "label_mapping=bad:0,good:1,odd:2"]) == 0
+    found = {one["check"]: one for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert found["processor.class_names"]["result"] == "passed"
+    assert found["processor.bad_rows"]["result"] == "passed"
+
+
+def test_the_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugin", "check", "--list"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed] == list(known(""))
+    assert len(listed) >= 40
+    assert all(line.endswith(".") for line in listed)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "deepgen plugin check takes a file, KIND:NAME or an endpoint"),
+        (["nowhere.py"], "nowhere.py: no such file"),
+        (["metric:no_such"], "no metric is called 'no_such'"),
+        (["metric:acc", "--only", "handshakes"], "--only handshakes: no check begins so"),
+        (["metric:acc", "--over", "air"], "--over air is not one of both, process, wire"),
+        (["metric:acc", "--options", "colour"], "--options colour: write NAME=VALUE"),
+        (["metric:acc", "--options", "colour=red"], "--options colour: none of these plugins has it"),
+        (["metric:f1", "--options", "reference_separator=|", "--over", "process"], "none of these plugins has it"),
+        (["outputter:score", "--options", "score_precision=many"], "is not a whole number"),
+        (["exec:/no/such/program"], "/no/such/program is no program"),
+        (["exec:true", "metric:acc"], "give one endpoint, or files and names of plugins, but not both"),
+        (["unix:relative.sock"], "give the path of a socket"),
+        (["grpc://example.org:1"], "without TLS only this machine is spoken to"),
+    ],
+)
+def test_mistakes_are_one_line(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugin", "check", *words]) == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert len(told.splitlines()) == 1
+
+
+def test_a_server_that_is_away_is_a_failed_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugin", "check", f"unix:{tmp_path / 'socket'}"]) == 1
+    assert "nobody answers there" in capsys.readouterr().out
+
+
+def test_a_program_that_does_not_start_is_a_failed_check(capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"exec:{sys.executable} -c 'print(\"no, not today\"); raise SystemExit(3)'"
+    assert main(["plugin", "check", command, "--only", "metric"]) == 1
+    shown = capsys.readouterr().out
+    assert "✗ start" in shown
+    assert "exit code 3; it printed: no, not today" in shown
