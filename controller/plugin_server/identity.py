@@ -11,11 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 import grpc
 
 from deepgen.v1 import plugin_service_pb2 as wire
+from deepgen.v1.plugin_pb2 import PluginDescriptor
 from deepgen.v1.plugin_service_pb2_grpc import PluginServiceServicer
 
+from ...kernel import registry
 from ...kernel.contracts import Plugin
 from ...kernel.descriptors import describe
-from ...kernel.errors import PluginError
+from ...kernel.errors import DeepgenError, PluginError
 from ...kernel.wire_features import PARTS, SHARED_MEMORY, TOKENIZER, VERSIONS, common_version, missing
 from . import host_memory
 from .gate import Work
@@ -46,10 +48,14 @@ class Plugins(PluginServiceServicer):
         work: Work,
         end: Callable[[], None],
     ) -> None:
-        """`end` is called once the plugin is to end; it returns at once."""
-        self._identity, self._offered = identity, offered
+        """`end` is called once the plugin is to end; it returns at once.
+
+        Raises:
+            PluginError: a plugin cannot say what it is.
+        """
+        self._identity = identity
         self._instances, self._payloads, self._work, self._end = instances, payloads, work, end
-        self._described: wire.DescribeResponse | None = None
+        self._described = wire.DescribeResponse(plugins=map(_descriptor, offered.values()))
 
     def features(self) -> list[str]:
         """What this server can do beside what every one can."""
@@ -81,8 +87,6 @@ class Plugins(PluginServiceServicer):
 
     def Describe(self, request: wire.DescribeRequest, context: grpc.ServicerContext) -> wire.DescribeResponse:
         """Each plugin that is offered."""
-        if self._described is None:
-            self._described = wire.DescribeResponse(plugins=[describe(found) for found in self._offered.values()])
         return self._described
 
     def Configure(self, request: wire.ConfigureRequest, context: grpc.ServicerContext) -> wire.ConfigureResponse:
@@ -145,6 +149,17 @@ def agreed(spoken: Sequence[int]) -> int:
         message = f"the host speaks {words} of the protocol and this plugin {own}"
         raise Refused(grpc.StatusCode.FAILED_PRECONDITION, message)
     return found
+
+
+def _descriptor(found: registry.Found) -> PluginDescriptor:
+    try:
+        return describe(found)
+    except DeepgenError:
+        raise
+    except Exception as error:
+        plugin = f"{found.plugin.kind} '{found.plugin.name}'"
+        message = f"{plugin} of {found.source} cannot say what it is: {type(error).__name__}: {error}"
+        raise PluginError(message) from error
 
 
 def _own_version() -> str:

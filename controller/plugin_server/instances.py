@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import grpc
 
@@ -17,11 +15,11 @@ from deepgen.v1 import plugin_pb2, plugin_service_pb2
 from ...kernel import registry
 from ...kernel.contracts import Metric, Outputter, Plugin, Processor
 from ...kernel.errors import PluginError, SceneError, did_you_mean
-from ...kernel.options import Option, build, options_of
-from ...kernel.parsing import plain
-from ...kernel.schemas import field_message, given
+from ...kernel.options import build
+from ...kernel.schemas import field_message
 from .refusals import Refused, failure, invalid, not_found
 from .tokenizers import Tokenizers
+from .values import option_values
 
 MOST = 1000
 """Instances at one time; the one that was idle the longest is forgotten for another."""
@@ -121,7 +119,7 @@ class Instances:
     def _made(self, request: plugin_service_pb2.ConfigureRequest, state: bytes) -> _Made:
         plugin = self._plugin(request.kind, request.name)
         owner = f"{plugin.kind} {plugin.name}"
-        made = build(plugin, _values(plugin, owner, request.options), owner)
+        made = build(plugin, option_values(plugin, owner, request.options), owner)
         answer = plugin_service_pb2.ConfigureResponse()
         tokenizer = ""
         if isinstance(made, Processor):
@@ -176,43 +174,3 @@ def _check_columns(processor: Processor, inputs: Sequence[str]) -> None:
     if not least <= len(inputs) <= most:
         wanted = f"{least}" if least == most else f"{least} to {most}"
         raise SceneError(f"processor {processor.name} takes {wanted} columns; {len(inputs)} were given")
-
-
-def _values(plugin: type[Plugin], owner: str, options: Mapping[str, str]) -> dict[str, Any]:
-    """The values of options that came as JSON.
-
-    Raises:
-        SceneError: one is none of its type.
-    """
-    declared = {option.name: option for option in options_of(plugin, owner)}
-    values = {}
-    for name, text in options.items():
-        if name not in declared:
-            raise PluginError(f"{owner} has no option '{name}'{did_you_mean(name, declared)}")
-        try:
-            values[name] = _value(declared[name], text)
-        except ValueError as error:
-            raise SceneError(f"{name} = '{text}' {error}") from None
-    return values
-
-
-def _value(option: Option, text: str) -> Any:
-    """One value, checked; numbers in the type that the option has."""
-    try:
-        value = given(option, text)
-    except ValueError:
-        raise ValueError("is no JSON") from None
-    if value == option.default and type(value) is type(option.default):
-        return value
-    parsed = option.parse(_raw(json.loads(text)))
-    # what was written as text is as it was sent: blanks around it were meant
-    return parsed if parsed == value or isinstance(parsed, bool | int | float) else value
-
-
-def _raw(value: Any) -> Any:
-    """A value of JSON as a scene file would hold it."""
-    if isinstance(value, list):
-        return [_raw(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _raw(item) for key, item in value.items()}
-    return value if value is None or isinstance(value, str) else plain(value)

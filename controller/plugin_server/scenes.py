@@ -12,6 +12,7 @@ from ...kernel import registry
 from ...kernel.errors import PluginError
 from ...kernel.options import Option, options_of
 from ...kernel.scene import Origin, Scene, Value
+from .values import as_written
 
 _ORIGINS: dict[int, Any] = {
     scene_pb2.Origin.SCENE_FILE: "scene file",
@@ -58,18 +59,10 @@ def _value(option: Option, text: str) -> Any:
     """The value of a setting as it was sent; lists and mappings may be JSON."""
     if text[:1] in ("{", "["):
         try:
-            return option.parse(_raw(json.loads(text)))
+            return option.parse(as_written(json.loads(text)))
         except ValueError:
             pass  # text that only looks like it
     try:
         return option.parse(text)
     except ValueError:
         return text
-
-
-def _raw(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_raw(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _raw(item) for key, item in value.items()}
-    return value if value is None or isinstance(value, str) else json.dumps(value)

@@ -266,6 +266,16 @@ def test_the_host_is_told_why_it_cannot_serve(words: list[str], versions: list[i
         assert child.wait(SEEN) == 2
 
 
+def test_the_host_is_told_of_a_plugin_that_is_broken(tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(Path(FILE).read_text().replace('return (Field(self.output, "int64"),)', "return self.out"))
+    with launched([*COMMAND, str(file)]) as (child, host, _):
+        error = json.loads(host.makefile("rb").readline())["error"]
+        words = "cannot say what it is: AttributeError: 'Slow' object has no attribute 'out'"
+        assert error == f"processor 'slow' of {file} {words}"
+        assert child.wait(SEEN) == 2
+
+
 def test_by_hand_it_says_how_it_is_used() -> None:
     done = subprocess.run([*COMMAND, FILE], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
