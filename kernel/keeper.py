@@ -18,6 +18,8 @@ LEFT = "shared.json"
 """The file in MEETING with the socket of the program, which is in its FOLDER."""
 LOCK = "lock"
 """The one that whoever starts a program holds."""
+_ending = threading.Lock()
+"""The program often ends with its host: nobody exits while the other cleans."""
 
 
 def main() -> None:
@@ -35,14 +37,16 @@ def main() -> None:
     os.close(int(program))
     threading.Thread(target=_end_with_the_host, args=(life, folders), daemon=True).start()
     code = child.wait()
-    _clean(*folders)
-    os._exit(code if code >= 0 else 128 - code)
+    with _ending:
+        _clean(*folders)
+        os._exit(code if code >= 0 else 128 - code)
 
 
 def _end_with_the_host(life: int, folders: tuple[str, str]) -> None:
     os.read(life, 1)
-    _clean(*folders)
-    os.killpg(0, signal.SIGKILL)
+    with _ending:
+        _clean(*folders)
+        os.killpg(0, signal.SIGKILL)
 
 
 def _clean(folder: str, meeting: str) -> None:

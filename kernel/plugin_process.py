@@ -49,7 +49,7 @@ class PluginProcess:
             stdin=subprocess.DEVNULL,
             stdout=2,  # what it prints goes where this process says things
             pass_fds=(life, theirs.fileno()),
-            env={**os.environ, DESCRIPTOR: str(theirs.fileno())},
+            env={**os.environ, "TMPDIR": _temporary(folder), DESCRIPTOR: str(theirs.fileno())},
             start_new_session=True,
         )
         os.close(life)
@@ -134,3 +134,9 @@ def _folder() -> Path:
         return folder
     folder.rmdir()
     return Path(tempfile.mkdtemp(prefix="deepgen-plugin-", dir="/tmp"))
+
+
+def _temporary(folder: Path) -> str:
+    """The program's temporary folder: what it leaves when it is killed goes with its own folder."""
+    usual = tempfile.gettempdir()
+    return str(folder) if folder.is_relative_to(usual) else usual

@@ -16,14 +16,17 @@ import pytest
 from .conftest import DEEPGEN
 
 PLUGIN = '''
-"""Says which process it is, and takes its time."""
+"""Says which process it is, takes its time, and leaves something behind."""
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 
 import pyarrow as pa
 from deepgen.kernel.contracts import Field, Processor
 from deepgen.kernel.registry import processor
+
+tempfile.mkdtemp()
 
 
 @processor("told_by")
