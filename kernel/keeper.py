@@ -35,16 +35,17 @@ def main() -> None:
         os._exit(127)
     signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
     os.close(int(program))
-    threading.Thread(target=_end_with_the_host, args=(life, folders), daemon=True).start()
+    threading.Thread(target=_end_with_the_host, args=(life, child, folders), daemon=True).start()
     code = child.wait()
     with _ending:
         _clean(*folders)
         os._exit(code if code >= 0 else 128 - code)
 
 
-def _end_with_the_host(life: int, folders: tuple[str, str]) -> None:
+def _end_with_the_host(life: int, child: "subprocess.Popen[bytes]", folders: tuple[str, str]) -> None:
     os.read(life, 1)
     with _ending:
+        child.kill()  # so that it writes no more files
         _clean(*folders)
         os.killpg(0, signal.SIGKILL)
 
