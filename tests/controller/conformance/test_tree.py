@@ -14,7 +14,6 @@ KINDS = ("processor", "metric", "outputter")
 WORDS = [f"{kind}:{name}" for kind in KINDS for name in sorted(registry.names(kind))]
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of infinite scores
 @pytest.mark.parametrize(("over", "least"), [("process", 30), ("wire", 80)])
 def test_every_plugin_of_the_tree_passes(over: str, least: int, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["plugin", "check", *WORDS, "--quick", "--over", over, "-o", "json"])
