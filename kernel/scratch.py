@@ -8,78 +8,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
 
+from . import tokenizer_training
 from .caches import CacheSettings
 from .errors import SceneError, did_you_mean
 from .hugging_face import library_versions, quiet_transformers
-from .options import Range, options_of
-
-
-@dataclass(frozen=True)
-class TokenizerSettings:
-    """The `tokenizer:` block of a scratch file."""
-
-    model: Literal["word_level", "word_piece", "bpe", "unigram"] = "bpe"
-    """word_level: whole words; word_piece: as BERT; bpe: on bytes, as RoBERTa and BART; unigram: as T5."""
-    vocab_size: Annotated[int, Range(1)] = 30000
-    """The most tokens, special tokens included."""
-    min_frequency: Annotated[int, Range(1)] = 1
-    """How often a token has to be in the training columns."""
-    lowercase: bool = False
-    """Lower all letters first."""
-    template: tuple[str, ...] | None = None
-    """Order of texts and special tokens, for one text and for a pair, such as `$A </s>`, `$A </s> $B </s>`."""
-    max_length: Annotated[int | None, Range(1)] = None
-    """The most tokens of a text; by default what the model takes."""
-    extra_ids: Annotated[int, Range(0)] = 0
-    """Sentinels to add, `<extra_id_0>`, `<extra_id_1>` and so on, as T5 has 100 of them."""
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What belongs to a kind of tokenizer by default."""
-
-    specials: Mapping[str, str]
-    template: tuple[str, str]
-    type_ids: bool = False
-
-
-_T5 = _Kind(
-    {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
-    ("$A </s>", "$A </s> $B </s>"),
-)
-_KINDS = {
-    "word_level": _T5,
-    "unigram": _T5,
-    "bpe": _Kind(
-        {
-            "pad_token": "<pad>",
-            "bos_token": "<s>",
-            "eos_token": "</s>",
-            "unk_token": "<unk>",
-            "cls_token": "<s>",
-            "sep_token": "</s>",
-            "mask_token": "<mask>",
-        },
-        ("<s> $A </s>", "<s> $A </s> </s> $B </s>"),
-    ),
-    "word_piece": _Kind(
-        {
-            "pad_token": "[PAD]",
-            "unk_token": "[UNK]",
-            "cls_token": "[CLS]",
-            "sep_token": "[SEP]",
-            "mask_token": "[MASK]",
-        },
-        ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"),
-        type_ids=True,
-    ),
-}
+from .options import options_of
+from .tokenizer_training import TokenizerSettings
 
 
 def check(file: Path) -> None:
@@ -168,13 +107,13 @@ def tokenizer_folder(file: Path, texts: Callable[[], Iterable[str]] | None, cach
         )
     import xxhash
 
-    state = xxhash.xxh3_128(repr((settings, library_versions())).encode())
+    state = xxhash.xxh3_128(repr((tokenizer_training.VERSION, settings, library_versions())).encode())
     for text in texts():
         state.update(text.encode())
         state.update(b"\n")
     cached = cache.made("tokenizers") / state.hexdigest()
     if not cached.is_dir():
-        _publish(_train(settings, texts()), cached)
+        _publish(tokenizer_training.train(settings, texts), cached)
     return str(cached)
 
 
@@ -188,57 +127,6 @@ def _publish(tokenizer: Any, folder: Path) -> None:
         shutil.rmtree(aside)
         if not folder.is_dir():
             raise
-
-
-def _train(settings: TokenizerSettings, texts: Iterable[str]) -> Any:
-    """A Hugging Face tokenizer trained on texts."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-
-    kind = _KINDS[settings.model]
-    sentinels = [f"<extra_id_{number}>" for number in range(settings.extra_ids)]
-    specials = [*dict.fromkeys(kind.specials.values()), *sentinels]
-    unknown = kind.specials["unk_token"]
-    common: dict[str, Any] = {"vocab_size": settings.vocab_size, "special_tokens": specials, "show_progress": False}
-    frequency: dict[str, Any] = {"min_frequency": settings.min_frequency}
-    backend: Any
-    trainer: Any
-    cleaning: list[Any] = [normalizers.Lowercase()] if settings.lowercase else []
-    if settings.model == "word_level":
-        backend = Tokenizer(models.WordLevel(unk_token=unknown))
-        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        trainer = trainers.WordLevelTrainer(**common, **frequency)
-    elif settings.model == "word_piece":
-        backend = Tokenizer(models.WordPiece(unk_token=unknown))
-        cleaning = [normalizers.BertNormalizer(lowercase=settings.lowercase)]
-        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        backend.decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(**common, **frequency)
-    elif settings.model == "bpe":
-        backend = Tokenizer(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(**common, **frequency, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    else:
-        backend = Tokenizer(models.Unigram())
-        backend.pre_tokenizer = pre_tokenizers.Metaspace()
-        backend.decoder = decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(**common, unk_token=unknown)
-    if cleaning:
-        backend.normalizer = normalizers.Sequence(cleaning)
-    backend.train_from_iterator(texts, trainer)
-    single, pair = settings.template if settings.template else kind.template
-    backend.post_processor = processors.TemplateProcessing(
-        single=single, pair=pair, special_tokens=[(token, backend.token_to_id(token)) for token in specials]
-    )
-    names = ["input_ids", *(["token_type_ids"] if kind.type_ids else []), "attention_mask"]
-    return quiet_transformers().PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_input_names=names,
-        clean_up_tokenization_spaces=False,
-        **({"model_max_length": settings.max_length} if settings.max_length else {}),
-        **({"extra_special_tokens": sentinels} if sentinels else {}),
-        **kind.specials,
-    )
 
 
 def _settings(file: Path, written: Any) -> TokenizerSettings:
