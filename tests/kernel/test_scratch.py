@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from deepgen.kernel import tokenizer_training
 from deepgen.kernel.errors import SceneError
 from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
@@ -86,6 +87,16 @@ def test_trained_once_for_the_same_texts(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "deepgen" / "tokenizers").iterdir())) == 1
     other = scratch(tmp_path, content, ["other", "texts"])
     assert other.fingerprint != first.fingerprint
+
+
+def test_one_that_was_trained_otherwise_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {"model_type": "t5", "tokenizer": {"model": "word_level"}}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(tokenizer_training, "VERSION", tokenizer_training.VERSION - 1)
+        before = scratch(tmp_path, content)
+        assert before.tokenizer.get_vocab()
+    assert scratch(tmp_path, content).fingerprint == before.fingerprint
+    assert len(list((tmp_path / "cache" / "deepgen" / "tokenizers").iterdir())) == 2
 
 
 def test_fingerprint_follows_the_positions_and_no_other_size(tmp_path: Path) -> None:
