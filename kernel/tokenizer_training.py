@@ -152,7 +152,7 @@ def _word_piece(backend: Any, texts: Callable[[], Iterable[str]], options: Mappi
 
     WordPieceTrainer meets words in the order of a hash map, which is another one in each process, and numbers the
     letters inside words (`##x`) as it meets them; of two merges with one count, the one of the smaller ids comes first.
-    Here these letters have their numbers before that: they are special tokens, for the training alone.
+    Here letters have their numbers before that: they are special tokens, for the training alone.
     """
     from tokenizers import Tokenizer, models, trainers
 
@@ -163,8 +163,10 @@ def _word_piece(backend: Any, texts: Callable[[], Iterable[str]], options: Mappi
         return learner.get_vocab()  # type: ignore[no-any-return]
 
     every = trainers.WordLevelTrainer(vocab_size=_ALL, min_frequency=0, special_tokens=[], show_progress=False)
-    inner = {letter for word in trained(models.WordLevel(), every) for letter in word[1:]}
-    numbered = [*options["special_tokens"], *(f"##{letter}" for letter in sorted(inner))]
+    words = trained(models.WordLevel(), every)
+    letters = sorted({letter for word in words for letter in word})
+    inner = sorted({f"##{letter}" for word in words for letter in word[1:]})
+    numbered = [*options["special_tokens"], *letters, *inner]
     trainer = trainers.WordPieceTrainer(**{**options, "special_tokens": numbered})
     return models.WordPiece(trained(models.WordPiece(unk_token=unknown), trainer), unk_token=unknown)
 
