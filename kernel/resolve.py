@@ -94,7 +94,7 @@ def _take(given: Sequence[Given], declared: Mapping[str, Option], values: dict[s
         if option.is_path and value is not None:
             value = item.resolve(value, is_model=option.is_model)
         if option.adds_up and item.kind == "command line" and values[option.name].origin.kind == "command line":
-            value = (*values[option.name].value, *value)
+            value = (*values[option.name].value, *(value or ()))
         origin = Origin("default") if item.kind == "default" else Origin(item.kind, item.file, item.line)
         values[option.name] = Value(option, value, origin)
     return rest

@@ -112,11 +112,13 @@ def test_names_are_kept_and_refused(model: ServedModel) -> None:
                     await call
             with refused("INVALID_ARGUMENT"):
                 await client.plugin.Configure(configured(PluginDescriptor.MODEL, ""))
-            for wrong, kind, words in (
+            mistakes = (
                 ({"name": "other"}, "PluginError", "nothing is called 'other' here; letters is served"),
                 ({"options": {"x": "1"}}, "PluginError", "letters has no options; x was given"),
                 ({"inputs": ["a", "b"]}, "SceneError", "processor letters takes 1: text; 2 columns were given"),
-            ):
+            )
+            wrong: Any
+            for wrong, kind, words in mistakes:
                 made = await client.plugin.Configure(configured(PluginDescriptor.PROCESSOR, "other", **wrong))
                 assert (made.failure.kind, made.failure.message) == (kind, words)
 
