@@ -123,5 +123,5 @@ def test_a_server_that_is_away_is_said_before_anything_starts(place: Path, deepg
     (place / "answers.yaml").write_text(ANSWERS.format(socket=place / "away.sock"))
     for command in ("check", "run"):
         said = deepgen(command, "answers.yaml", exits=2).stderr
-        told = f"deepgen: --plugin unix:{place}/away.sock: cannot be reached: No such file or directory\n"
-        assert said == told
+        told = f"unix:{place}/away.sock: cannot be reached: No such file or directory\n"
+        assert said == f"deepgen: answers.yaml:4: plugin {told}"
