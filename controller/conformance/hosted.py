@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import psutil
 
 from ...kernel.connections import Connection
 from ...kernel.contracts import Outputter
@@ -129,6 +128,8 @@ def exactly_once(server: Server) -> None:
 
 def _kill(command: tuple[str, ...]) -> None:
     """Kills the program that the host has started, which is the child of its keeper, which is this process's child."""
+    import psutil  # a plugin's own environment, where plugins are checked as well, need not have it
+
     for child in psutil.Process().children():
         words = child.cmdline()
         if any(word.endswith("keeper.py") for word in words) and words[-len(command) :] == list(command):
