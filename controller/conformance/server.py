@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+from deepgen.v1.payload_pb2 import Payload
 from deepgen.v1.plugin_pb2 import PluginDescriptor
 from deepgen.v1.plugin_service_pb2 import (
     DescribeRequest,
@@ -18,14 +20,20 @@ from deepgen.v1.plugin_service_pb2 import (
 from ...kernel.endpoints import Endpoint
 from ...kernel.errors import RunError
 from ...kernel.wire_features import LINES, PARTS, SHARED_MEMORY, TOKENIZER
+from . import parcels
 from .case import Case, spelled
 from .checks import Skipped, Wrong
 from .far import Far
+from .load import of_size, send
 from .program import Program
-from .wire import Refused, Wire
+from .wire import MIB, Refused, Wire
 
 FEATURES = (SHARED_MEMORY, PARTS, TOKENIZER, LINES)
 VERSION = 1
+TRIED = 32 * 1024
+"""Bytes on which the speed of a plugin is seen."""
+SECONDS = 5.0
+"""Of a megabyte; a plugin that takes longer is not sent several of them."""
 
 
 class Server:
@@ -107,7 +115,7 @@ class Server:
 
     @cached_property
     def able(self) -> list[Case]:
-        """The first plugin of each kind that takes rows and can be configured."""
+        """The first plugin of each kind that takes rows, many at once, and can be configured."""
         found: dict[str, Case] = {}
         for descriptor in self.plugins:
             case = self.case(descriptor)
@@ -116,7 +124,7 @@ class Server:
                     ready = case.main if case.kind != "processor" else case.sample
                 except Skipped:
                     continue
-                if ready:
+                if ready and _is_quick(case):
                     found[case.kind] = case
         return list(found.values())
 
@@ -128,7 +136,7 @@ class Server:
             Skipped: there is none.
         """
         if not self.able:
-            raise Skipped("none of its plugins takes rows with these options")
+            raise Skipped("none of its plugins takes rows with these options, or a megabyte in a few seconds")
         return self.able[0]
 
     def probe(self) -> None:
@@ -143,6 +151,16 @@ class Server:
         if self.program is not None:
             self.program.end()
             self.program = None
+
+
+def _is_quick(case: Case) -> bool:
+    """Whether it works on a megabyte in a few seconds, as a model behind it may not."""
+    rows, took = Payload(arrow=parcels.batch(of_size(case, TRIED))), 0.0
+    for _ in range(2):  # what is loaded on first use is there
+        begin = time.monotonic()
+        send(case, rows)
+        took = time.monotonic() - begin
+    return took < SECONDS * TRIED / MIB
 
 
 def greeting(**more: Any) -> HandshakeRequest:
