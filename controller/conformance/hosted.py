@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import cast
 
@@ -131,7 +131,8 @@ def _kill(command: tuple[str, ...]) -> None:
     import psutil  # a plugin's own environment, where plugins are checked as well, need not have it
 
     for child in psutil.Process().children():
-        words = child.cmdline()
-        if any(word.endswith("keeper.py") for word in words) and words[-len(command) :] == list(command):
-            for program in child.children():
-                program.send_signal(signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            words = child.cmdline()
+            if any(word.endswith("keeper.py") for word in words) and words[-len(command) :] == list(command):
+                for program in child.children():
+                    program.send_signal(signal.SIGKILL)

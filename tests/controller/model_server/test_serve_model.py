@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -55,8 +56,7 @@ def test_a_server_from_start_to_end(folder: Path) -> None:
             answers_of(client.model.Predict(rows(["a", "b"])))
             with urllib.request.urlopen(page) as found:
                 assert found.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-                metrics = found.read().decode().splitlines()
-            assert {
+            wanted = {
                 'deepgen_model_info{model="letters"} 1',
                 "deepgen_rows_total 42",
                 "deepgen_rows_waiting 0",
@@ -67,7 +67,13 @@ def test_a_server_from_start_to_end(folder: Path) -> None:
                 "deepgen_batch_rows_sum 42",
                 "deepgen_batch_seconds_count 6",
                 "deepgen_request_seconds_count 2",
-            } <= set(metrics)
+            }
+            metrics: list[str] = []
+            until = time.monotonic() + 60
+            while not wanted <= set(metrics):  # answers leave before their batch is counted
+                assert time.monotonic() < until, wanted - set(metrics)
+                with urllib.request.urlopen(page) as found:
+                    metrics = found.read().decode().splitlines()
             assert all(part.startswith(("# HELP ", "# TYPE ", "deepgen_")) for part in metrics)
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(page.replace("/metrics", "/other"))
