@@ -90,9 +90,12 @@ def killed(server: Server) -> None:
             work = _work(hosted, case)
             right = [work(number) for number in range(kills)]
             for number in range(kills):
-                threading.Timer(0.001 * number, _kill, (server.endpoint.command,)).start()
+                killing = threading.Timer(0.001 * number, _kill, (server.endpoint.command,))
+                killing.start()
                 for place in range(kills):
                     _compare(f"{case.title}: a batch while its process is killed", right[place], work(place))
+                killing.join()
+                _compare(f"{case.title}: a batch after its process was killed", right[number], work(number))
 
 
 @check(
