@@ -79,8 +79,19 @@ def write(path: Path, outputter: Outputter, plugin: Path, count: int) -> bytes:
     return path.read_bytes()
 
 
+@pytest.fixture(autouse=True)
+def before() -> set[int]:
+    """The processes that tests before this one have left running."""
+    _BEFORE.clear()
+    _BEFORE.update(child.pid for child in psutil.Process().children(recursive=True))
+    return _BEFORE
+
+
+_BEFORE: set[int] = set()
+
+
 def children() -> list[int]:
-    return [child.pid for child in psutil.Process().children(recursive=True)]
+    return [child.pid for child in psutil.Process().children(recursive=True) if child.pid not in _BEFORE]
 
 
 def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, plugin: Path) -> None:

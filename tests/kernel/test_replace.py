@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -327,7 +328,9 @@ def test_a_class_of_transformers() -> None:
         swapped = modeling_bert.BertModel(config).eval()
         assert torch.equal(swapped(ids).last_hidden_state, plain(ids).last_hidden_state)
         assert Counted.calls == 2
-        assert any("an instance that exists already (2 times)" in line for line in done.missed)
+        told = re.search(r"an instance that exists already \((\d+) times\)", "\n".join(done.missed))
+        assert told is not None
+        assert int(told[1]) >= 2, "those of other tests' models may be there, too"
     assert modeling_bert.BertSelfAttention is old
     layer: Any = modeling_bert.BertModel(config).encoder.layer[0]
     assert isinstance(layer.attention.self, old)

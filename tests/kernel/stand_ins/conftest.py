@@ -161,7 +161,7 @@ class Packed(Outputter):
 '''
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The plugins under names that begin with `here` and `there`."""
     folder = tmp_path_factory.mktemp("plugins")
@@ -171,7 +171,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def endpoint(files: dict[str, Path]) -> Iterator[str]:
     """The program."""
     command = [sys.executable, "-m", "deepgen.controller.cli", "plugin", "serve", str(files["there"])]
