@@ -107,17 +107,23 @@ class Instance:
             with suppress(Lost, Busy, PluginError):
                 link.call("plugin", "Release", plugin_service_pb2.ReleaseRequest(instance=self.name), 1.0)
 
-    def place(self, link: Link, data: Any) -> payload_pb2.Payload:
-        """A payload for a request, inline, in shared memory or put aside, as its size asks for."""
+    def place(self, link: Link, data: Any, into: payload_pb2.Payload | None = None) -> payload_pb2.Payload:
+        """A payload for a request, inline, in shared memory or put aside, as its size asks for.
+
+        Filled in its place in a request it is not copied again.
+        """
+        made = payload_pb2.Payload() if into is None else into
         size = len(data)
         if size >= SHARED_FROM and link.shares_memory:
             if self._taken == len(self._input):
                 self._input.append(Region())
             self._taken += 1
-            return payload_pb2.Payload(shared=self._input[self._taken - 1].write(data))
-        if size <= LARGEST:
-            return payload_pb2.Payload(arrow=bytes(data))
-        return payload_pb2.Payload(parts=link.put(data))
+            made.shared.CopyFrom(self._input[self._taken - 1].write(data))
+        elif size <= LARGEST:
+            made.arrow = bytes(data)
+        else:
+            made.parts = link.put(data)
+        return made
 
     def room(self, link: Link) -> payload_pb2.SharedMemory | None:
         """Memory for the answer, where memory is shared; it takes none before it is written to."""

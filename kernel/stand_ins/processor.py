@@ -66,10 +66,9 @@ class RemoteProcessor(StandIn, Processor):
         data = payload.written(payload.batch_of(dict(zip(_places(columns), columns, strict=True))))
 
         def make(link: Link) -> processor_service_pb2.ProcessRequest:
-            place = self._there.place(link, data)
-            return processor_service_pb2.ProcessRequest(
-                instance=self._there.name, columns=place, room=self._there.room(link)
-            )
+            request = processor_service_pb2.ProcessRequest(instance=self._there.name, room=self._there.room(link))
+            self._there.place(link, data, request.columns)
+            return request
 
         answer, link = self._asked("processor", "Process", make, attempts)
         if answer.HasField("bad_rows"):
