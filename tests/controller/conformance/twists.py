@@ -149,12 +149,12 @@ def poisoned_put(requests: Any, context: Any, real: Callable[..., Any]) -> Any:
 def poisoned_get(request: Any, context: Any, real: Callable[..., Any]) -> Iterator[Any]:
     if "poisoned" in STATE:
         context.abort(grpc.StatusCode.NOT_FOUND, "poisoned")
+    whole: list[bool] = []
+    context.add_callback(lambda: None if whole else STATE.update(poisoned=True))
     for piece in real(request, context):
         time.sleep(0.05)
-        if not context.is_active():
-            STATE["poisoned"] = True
-            return
         yield piece
+    whole.append(True)
 
 
 def mixed(request: Any, context: Any, real: Callable[..., Any]) -> Any:
