@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...kernel.errors import UserError, did_you_mean
@@ -57,6 +58,16 @@ class Given:
     def has(self, name: str) -> bool:
         """Whether an option was given."""
         return name in self.values
+
+    def file(self, name: str) -> Path | None:
+        """The file that a flag names, which is there; None where it is not given."""
+        text = self.one(name)
+        if text is None:
+            return None
+        path = Path(text).expanduser().absolute()
+        if not path.is_file():
+            raise UserError(f"--{name} {text}: no such file")
+        return path
 
     def number(self, name: str, least: int = 0) -> int | None:
         """The value as a whole number."""

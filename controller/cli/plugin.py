@@ -92,7 +92,7 @@ def _serve(arguments: Sequence[str]) -> int:
 def _by_hand(given: Given, words: Sequence[str], address: str) -> tuple[Server, Callable[[], None]]:
     """A server that listens where the command line says, and what tells that it does."""
     scheme, colon, rest = address.partition(":")
-    certificate, key = (_file(given, name) for name in ("tls-cert", "tls-key"))
+    certificate, key = (given.file(name) for name in ("tls-cert", "tls-key"))
     token = _token(given)
     is_secure = scheme == "grpcs"
     if not colon or scheme not in ("unix", "grpc", "grpcs") or (scheme != "unix" and not rest.startswith("//")):
@@ -131,7 +131,7 @@ def _server(given: Given, words: Sequence[str], token: str, *, shares_memory: bo
 
 
 def _token(given: Given) -> str:
-    path = _file(given, "token-file")
+    path = given.file("token-file")
     if path is None:
         return ""
     if path.stat().st_mode & 0o077:
@@ -140,13 +140,3 @@ def _token(given: Given) -> str:
     if not token or not token.isascii() or not token.isprintable():
         raise UserError(f"--token-file {path}: holds no token; one line of letters and digits is right")
     return token
-
-
-def _file(given: Given, name: str) -> Path | None:
-    text = given.one(name)
-    if text is None:
-        return None
-    path = Path(text).expanduser().absolute()
-    if not path.is_file():
-        raise UserError(f"--{name} {text}: no such file")
-    return path

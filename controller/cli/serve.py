@@ -74,7 +74,7 @@ def _settings(given: Given) -> Settings:
 
     allowed, scenes, plugins = _folders(given)
     slots, devices = _slots(given)
-    certificate, key, authority = (_file(given, name) for name in ("tls-cert", "tls-key", "client-ca"))
+    certificate, key, authority = (given.file(name) for name in ("tls-cert", "tls-key", "client-ca"))
     if (certificate is None) != (key is None):
         raise UserError("--tls-cert and --tls-key belong together; give both or neither")
     if authority is not None and certificate is None:
@@ -130,16 +130,6 @@ def _slots(given: Given) -> tuple[int, tuple[str, ...]]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [name.strip() for name in visible.split(",")] if visible is not None else [str(gpu) for gpu in range(gpus)]
     return number or gpus, tuple(names[: number or gpus])
-
-
-def _file(given: Given, name: str) -> Path | None:
-    text = given.one(name)
-    if text is None:
-        return None
-    path = Path(text).expanduser().absolute()
-    if not path.is_file():
-        raise UserError(f"--{name} {text}: no such file")
-    return path
 
 
 def _ready(settings: Settings, address: str) -> None:

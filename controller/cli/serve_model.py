@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...kernel.errors import UserError
@@ -55,7 +54,7 @@ def _settings(given: Given) -> Settings:
     from ..security import Tls, check_address
 
     address, is_secure = _address(given.one("listen") or DEFAULT)
-    certificate, key, token = (_file(given, name) for name in ("tls-cert", "tls-key", "token-file"))
+    certificate, key, token = (given.file(name) for name in ("tls-cert", "tls-key", "token-file"))
     if is_secure and (certificate is None or key is None):
         raise UserError("--listen grpcs://… needs --tls-cert and --tls-key")
     if is_secure and token is None:
@@ -99,16 +98,6 @@ def _milliseconds(given: Given, default: float) -> float:
     if not 0 <= found <= 60_000:
         raise UserError(f"--batch-window {text} is no number of milliseconds from 0 to 60000")
     return found / 1000
-
-
-def _file(given: Given, name: str) -> Path | None:
-    text = given.one(name)
-    if text is None:
-        return None
-    path = Path(text).expanduser().absolute()
-    if not path.is_file():
-        raise UserError(f"--{name} {text}: no such file")
-    return path
 
 
 def _ready(settings: Settings, model: ServedModel, address: str, metrics: str) -> None:
