@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import grpc.aio
@@ -13,11 +12,11 @@ from grpc_reflection.v1alpha import reflection
 from deepgen.v1 import controller_pb2
 from deepgen.v1.controller_pb2_grpc import add_CatalogServicer_to_server, add_JobsServicer_to_server
 
-from ..kernel.errors import UserError
 from .admission import Admission
 from .catalog import CatalogService
 from .feed import Feed
 from .limits import Limits, Rates
+from .listening import listen
 from .security import Gate, Tls, check_address
 from .service import Conductor, JobsService
 from .store import Store
@@ -81,21 +80,10 @@ class Server:
             UserError: somebody else has the address.
         """
         await self._say(NOT_SERVING)
-        try:
-            if self._credentials is None:
-                port = self._server.add_insecure_port(self._address)
-            else:
-                port = self._server.add_secure_port(self._address, self._credentials)
-        except RuntimeError:
-            port = 0
-        if port == 0:
-            raise UserError(f"{self._address} cannot be listened on; is another controller there?")
+        address = listen(self._server, self._address, self._credentials)
         self._feed.open()
         await self._server.start()
-        if self._address.startswith("unix:"):
-            os.chmod(self._address.removeprefix("unix:").removeprefix("//"), 0o600)
-            return self._address
-        return f"{self._address.rpartition(':')[0]}:{port}"
+        return address
 
     async def ready(self) -> None:
         """Recovery is over: health says SERVING."""

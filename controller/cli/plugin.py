@@ -81,7 +81,7 @@ def _serve(arguments: Sequence[str]) -> int:
         host.watch()
         server = _server(given, words, told.token)
         host.clean = server.clean
-        server.listen_on_socket(told.socket)
+        server.listen(f"unix:{told.socket}")
     except Exception as error:
         host.failed(error)
         raise
@@ -104,7 +104,7 @@ def _by_hand(given: Given, words: Sequence[str], address: str) -> tuple[Server, 
     if scheme == "unix":
         path = str(Path(rest).absolute())
         server = _server(given, words, token)
-        server.listen_on_socket(path)
+        server.listen(f"unix:{path}")
         shown = f"unix:{path}"
     else:
         from ..security import Tls, check_address
@@ -112,7 +112,7 @@ def _by_hand(given: Given, words: Sequence[str], address: str) -> tuple[Server, 
         tls = Tls(certificate, key) if certificate is not None and key is not None else None
         check_address(rest[2:], tls)
         server = _server(given, words, token, shares_memory=bool(token) and not is_secure)
-        shown = f"{scheme}://{server.listen_on_port(rest[2:], None if tls is None else tls.credentials())}"
+        shown = f"{scheme}://{server.listen(rest[2:], None if tls is None else tls.credentials())}"
         if not token:
             print("anybody on this machine may call it; --token-file keeps others out", file=sys.stderr)
     return server, lambda: print(f"serving at {shown}; in a scene: plugin: [{shown}]", flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +17,10 @@ from deepgen.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from deepgen.v1.plugin_service_pb2_grpc import add_PluginServiceServicer_to_server
 from deepgen.v1.processor_service_pb2_grpc import add_ProcessorServiceServicer_to_server
 
-from ...kernel.errors import UserError
 from ...kernel.wire_features import LARGEST_MESSAGE
 from ..limits import Limits, Rates
+from ..listening import listen
 from ..plugin_server.payloads import Payloads
-from ..plugin_server.sockets import make_room
 from ..security import Gate, Tls
 from ..tokens import CLIENT, OneToken
 from .asking import Asking
@@ -118,24 +116,9 @@ class Server:
             self._page = MetricsPage(self._metrics, self._port)
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        is_socket = self._address.startswith("unix:")
-        if is_socket:
-            make_room(self._address.removeprefix("unix:"))
-        mask = os.umask(0o177) if is_socket else None
-        try:
-            if self._credentials is None:
-                port = self._server.add_insecure_port(self._address)
-            else:
-                port = self._server.add_secure_port(self._address, self._credentials)
-        except RuntimeError:
-            port = 0
-        finally:
-            if mask is not None:
-                os.umask(mask)
-        if port == 0:
-            raise UserError(f"{self._address} cannot be listened on; is another server there?")
+        address = listen(self._server, self._address, self._credentials)
         await self._server.start()
-        return self._address if is_socket else f"{self._address.rpartition(':')[0]}:{port}"
+        return address
 
     async def stop(self, grace: float = 60.0) -> None:
         """Takes no more calls; requests have `grace` seconds to be answered, and then whatever is open ends."""

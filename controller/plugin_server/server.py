@@ -17,8 +17,8 @@ from deepgen.v1.plugin_service_pb2_grpc import add_PluginServiceServicer_to_serv
 from deepgen.v1.processor_service_pb2_grpc import add_ProcessorServiceServicer_to_server
 
 from ...kernel.allocation import keep_freed_memory
-from ...kernel.errors import UserError
 from ...kernel.wire_features import LARGEST_MESSAGE
+from ..listening import listen
 from .gate import Gate, Work
 from .identity import Identity, Plugins
 from .instances import Instances, Offered
@@ -26,7 +26,6 @@ from .metrics import Metrics
 from .outputters import Outputters
 from .payloads import Payloads
 from .processors import Processors
-from .sockets import make_room
 
 SERVICES = tuple(
     f"deepgen.v1.{name}" for name in ("PluginService", "ProcessorService", "MetricService", "OutputterService")
@@ -73,27 +72,15 @@ class Server:
         add_OutputterServiceServicer_to_server(Outputters(self._instances, payloads), self._server)
         self._health = _add_health_and_reflection(self._server)
 
-    def listen_on_socket(self, path: str) -> None:
-        """Answers on a Unix socket that only this user can open.
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
+        """Answers on HOST:PORT or unix:PATH from now on; returns it with the port that it got.
 
         Raises:
             UserError: it cannot be listened on, or somebody else does.
         """
-        make_room(path)
-        mask = os.umask(0o177)
-        try:
-            self._open(f"unix:{path}", None)
-        finally:
-            os.umask(mask)
-
-    def listen_on_port(self, address: str, credentials: grpc.ServerCredentials | None) -> str:
-        """Answers on HOST:PORT, where port 0 is any; gives the address with its port.
-
-        Raises:
-            UserError: it cannot be listened on.
-        """
-        port = self._open(address, credentials)
-        return f"{address.rpartition(':')[0]}:{port}"
+        found = listen(self._server, address, credentials)
+        self._server.start()
+        return found
 
     def end(self) -> None:
         """Has `run` come to its end."""
@@ -127,19 +114,6 @@ class Server:
             self.clean()
             os._exit(128 + number)
         self._signals += 1
-
-    def _open(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
-        try:
-            if credentials is None:
-                port = self._server.add_insecure_port(address)
-            else:
-                port = self._server.add_secure_port(address, credentials)
-        except RuntimeError:
-            port = 0
-        if not port:
-            raise UserError(f"{address} cannot be listened on; is another server there, or no such folder?")
-        self._server.start()
-        return int(port)
 
 
 def _add_health_and_reflection(server: grpc.Server) -> Any:

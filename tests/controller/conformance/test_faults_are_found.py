@@ -77,7 +77,7 @@ def twisted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setattr(serving, "Gate", Twisted)
         offered = {key: registry.find(*key) for key in SERVED}
         server = serving.Server(offered, Identity("spoilt"))
-        server.listen_on_socket(str(tmp_path / "plugin.sock"))
+        server.listen(f"unix:{tmp_path}/plugin.sock")
         started.append(server)
         return f"unix:{tmp_path / 'plugin.sock'}"
 
