@@ -21,12 +21,12 @@ from .conftest import DEEPGEN, Deepgen, call
 PATIENCE = 200.0
 
 
-@pytest.fixture
-def served(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """`deepgen serve` on two slots, found by the commands as its first lines say; gives its state folder."""
+@contextlib.contextmanager
+def controller(place: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Iterator[Path]:
+    """`deepgen serve`, found by the commands as its first lines say; gives its state folder."""
     state = place / "state"
     process = subprocess.Popen(
-        [*DEEPGEN, "serve", "--slots", "2", "--state", str(state), "--address", "127.0.0.1:0", "--allow", str(place)],
+        [*DEEPGEN, "serve", "--state", str(state), "--address", "127.0.0.1:0", "--allow", str(place), *words],
         cwd=place,
         stdout=subprocess.PIPE,
         text=True,
@@ -41,6 +41,13 @@ def served(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+@pytest.fixture
+def served(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A controller on two slots; gives its state folder."""
+    with controller(place, monkeypatch, "--slots=2") as state:
+        yield state
 
 
 def shown(job: str) -> dict[str, object]:

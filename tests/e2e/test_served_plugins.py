@@ -1,8 +1,5 @@
 """Jobs of a controller whose plugin is a program: it is one of the folder for plugins, and ends with the job."""
 
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +10,7 @@ import pytest
 from deepgen.controller.cli import main
 
 from .conftest import DEEPGEN, Deepgen
-from .test_served import wait
+from .test_served import controller, wait
 from .test_sharing_plugins import is_alive
 
 PLUGIN = '''
@@ -70,23 +67,8 @@ def served(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (place / name / "own").chmod(0o755)
     (place / "plugins" / "seconds").write_text("0")
     (place / "slow.yaml").write_text(SCENE)
-    words = ["--state=state", "--address=127.0.0.1:0", f"--allow={place}", f"--plugins={place}/plugins", "--slots=1"]
-    process = subprocess.Popen(
-        [*DEEPGEN, "serve", *words],
-        cwd=place,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline()
-        monkeypatch.setenv("DEEPGEN_ADDRESS", (place / "state" / "address").read_text().strip())
-        monkeypatch.setenv("DEEPGEN_TOKEN_FILE", str(place / "state" / "token"))
+    with controller(place, monkeypatch, f"--plugins={place}/plugins", "--slots=1"):
         yield place / "plugins"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
 
 
 def programs(folder: Path) -> list[int]:
