@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class PluginProcess:
         folder = _folder()
         self.shared = Shared(str(folder / SOCKET), secrets.token_hex(16))
         life, self._life = os.pipe()
+        self._ending = threading.Lock()
         self._ours, theirs = socket.socketpair()
         keeper = Path(__file__).with_name("keeper.py")
         kept = [sys.executable, "-I", "-S", str(keeper), str(life), str(folder), str(meeting or ""), "--"]
@@ -119,10 +121,11 @@ class PluginProcess:
         self.kill()
 
     def kill(self) -> None:
-        """Ends it at once."""
-        if self._life >= 0:
-            os.close(self._life)  # the keeper sees it
-            self._life = -1
+        """Ends it at once; several threads may find it necessary."""
+        with self._ending:
+            if self._life >= 0:
+                os.close(self._life)  # the keeper sees it
+                self._life = -1
         self._ours.close()
         self._process.wait()
 

@@ -84,6 +84,8 @@ class Link:
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._busy: dict[int, float] = {}
         self._closed = threading.Event()
+        self._hangs = ""
+        """What was wrong with it when it was given up."""
         threading.Thread(target=self._watch, name="plugin watch", daemon=True).start()
         try:
             self._shake_hands()
@@ -145,31 +147,33 @@ class Link:
             self._busy.pop(me, None)
 
     def _watch(self) -> None:
-        """Ends a plugin that hangs: one that neither answers a call nor, meanwhile, a few probes."""
-        missed = 0
+        """Ends a plugin that hangs: one that answers neither a call nor, meanwhile, a few probes, or says so itself."""
+        missed, why = 0, ""
         while not self._closed.wait(SECONDS_BETWEEN_PROBES):
             since = min(self._busy.copy().values(), default=None)
             if since is None or time.monotonic() - since < SECONDS_BETWEEN_PROBES:
                 missed = 0
                 continue
             try:
-                ready = self.call("plugin", "Probe", plugin_service_pb2.ProbeRequest(), SECONDS_TO_ANSWER).ready
-                missed = 0 if ready else PROBES
+                answer = self.call("plugin", "Probe", plugin_service_pb2.ProbeRequest(), SECONDS_TO_ANSWER)
+                missed, why = (0, "") if answer.ready else (PROBES, answer.why)
             except (Lost, PluginError):
                 missed += 1
             if missed >= PROBES:
+                self._hangs = why or "it did not answer"
                 self.close()
 
     def _meaning(self, error: Any) -> Exception:
-        if not isinstance(error, grpc.RpcError):
-            return Lost("itself: it did not answer")
+        by = "itself: " if self.process is not None else ""
+        if self._hangs or not isinstance(error, grpc.RpcError):
+            return Lost(f"{by}{self._hangs or 'it did not answer'}")
         call: Any = error
         code, details = call.code(), call.details() or ""
         gone = self.process is not None and not self.process.is_running
         if gone or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             return Lost(self.process.cause() if self.process is not None else unreachable(self.endpoint, details))
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Lost("itself: it did not answer in time")
+            return Lost(f"{by}it did not answer in time")
         if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" not in details:  # gRPC's own word for messages
             return Busy(details)
         if code == grpc.StatusCode.NOT_FOUND:

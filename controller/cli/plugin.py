@@ -21,6 +21,7 @@ OPTIONS = (
     Option("token-file", "FILE", "holds the token that every call must bring; grpcs:// needs one"),
     Option("tls-cert", "FILE", "the certificate of grpcs://"),
     Option("tls-key", "FILE", "the key of --tls-cert"),
+    Option("longest-call", "SECONDS", "a call that takes longer hangs, so that the plugin is started again; 1800"),
     Option("shared", "", "the ranks of a machine share one program; by default each rank starts its own"),
 )
 NEEDED = (
@@ -122,12 +123,14 @@ def _server(given: Given, words: Sequence[str], token: str, *, shares_memory: bo
     from ..plugin_server.identity import Identity
     from ..plugin_server.offers import offered
     from ..plugin_server.server import Server
+    from ..plugin_server.turns import LONGEST_CALL
 
     found, notes = offered(words)
     for note in notes:
         print(note, file=sys.stderr)
     name = Path(words[0]).stem if Path(words[0]).is_file() else words[0]
-    return Server(found, Identity(name, given.has("shared")), token=token, shares_memory=shares_memory)
+    identity, longest = Identity(name, given.has("shared")), given.number("longest-call", 1) or LONGEST_CALL
+    return Server(found, identity, token=token, shares_memory=shares_memory, longest_call=longest)
 
 
 def _token(given: Given) -> str:

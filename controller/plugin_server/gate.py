@@ -6,6 +6,7 @@ import hmac
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -23,7 +24,7 @@ class Work:
     """The calls that are worked on."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._calls: set[grpc.ServicerContext] = set()
         self._ending = False
         self._changed = threading.Condition()
 
@@ -32,24 +33,32 @@ class Work:
         """Whether no more calls are taken."""
         return self._ending
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def call(self, context: grpc.ServicerContext) -> Iterator[None]:
+        """Counts one from its begin to its end.
+
+        Raises:
+            Refused: no more are taken.
+        """
         with self._changed:
             if self._ending:
                 raise Refused(grpc.StatusCode.UNAVAILABLE, "the plugin is ending")
-            self._count += 1
+            self._calls.add(context)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._calls.discard(context)
+                if self._ending:
+                    self._changed.notify_all()
 
-    def __exit__(self, *error: object) -> None:
-        with self._changed:
-            self._count -= 1
-            if self._ending:
-                self._changed.notify_all()
-
-    def drain(self) -> None:
-        """Takes no more, and waits for those there are."""
+    def drain(self) -> bool:
+        """Takes no more, and waits for those that somebody waits for; whether others go on."""
         with self._changed:
             self._ending = True
-            while not self._changed.wait_for(lambda: self._count == 0, 0.2):
-                pass  # meanwhile, handlers of signals run
+            while any(context.is_active() for context in self._calls):
+                self._changed.wait(0.2)  # meanwhile, handlers of signals run
+            return bool(self._calls)
 
 
 class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]
@@ -89,7 +98,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]
                 self._admit(context)
                 if not counted:
                     return method(request, context)
-                with self._work:
+                with self._work.call(context):
                     return method(request, context)
             except Refused as error:
                 context.abort(error.code, str(error))
@@ -103,7 +112,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]
                 if not counted:
                     yield from method(request, context)
                     return
-                with self._work:
+                with self._work.call(context):
                     yield from method(request, context)
             except Refused as error:
                 context.abort(error.code, str(error))

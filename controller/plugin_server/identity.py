@@ -24,6 +24,7 @@ from .gate import Work
 from .instances import Instances, Offered
 from .payloads import Payloads
 from .refusals import Refused, failure
+from .turns import title
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,12 @@ class Plugins(PluginServiceServicer):
         from .scenes import absent_plugins, scene_of
 
         instance = self._instances.find(request.instance, Plugin)
-        with instance.lock:
+        with instance.turn(context) as asked:
             try:
-                notes = instance.plugin.check(scene_of(request.scene), tuple(request.splits))  # type: ignore[arg-type]
+                notes = asked.check(scene_of(request.scene), tuple(request.splits))  # type: ignore[arg-type]
                 return wire.CheckResponse(notes=notes)
             except PluginError as error:
-                plugin = f"{instance.plugin.kind} '{instance.plugin.name}'"
+                plugin = title(asked)
                 if absent := absent_plugins(request.scene):
                     note = f"{plugin} could not check the scene where it runs, without {', '.join(absent)}"
                     return wire.CheckResponse(notes=[note])
@@ -120,7 +121,8 @@ class Plugins(PluginServiceServicer):
         """Whether calls are taken."""
         if self._work.is_ending:
             return wire.ProbeResponse(ready=False, why="it is ending")
-        return wire.ProbeResponse(ready=True)
+        trouble = self._instances.turns.trouble()
+        return wire.ProbeResponse(ready=not trouble, why=trouble)
 
     def Shutdown(self, request: wire.ShutdownRequest, context: grpc.ServicerContext) -> wire.ShutdownResponse:
         """Ends after what is worked on."""

@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 
@@ -19,23 +19,13 @@ from ...kernel.options import build
 from ...kernel.schemas import field_message
 from .refusals import Refused, failure, invalid, not_found
 from .tokenizers import Tokenizers
+from .turns import Instance, Turns
 from .values import option_values
 
 MOST = 1000
 """Instances at one time; the one that was idle the longest is forgotten for another."""
 Offered = Mapping[tuple[str, str], registry.Found]
 """What is served, by kind and name."""
-
-
-@dataclass
-class Instance:
-    """A configured plugin. Its calls come one at a time: hold the lock."""
-
-    name: str
-    plugin: Plugin
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    used: float = field(default_factory=time.monotonic)
-    """When it was last asked for."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +39,10 @@ class _Made:
 class Instances:
     """All of them."""
 
-    def __init__(self, offered: Offered) -> None:
-        self._offered = offered
+    def __init__(self, offered: Offered, turns: Turns) -> None:
+        self._offered, self.turns = offered, turns
         self._known: dict[str, _Made] = {}
-        self._making = threading.Lock()
+        self._lock = threading.Lock()
         self._tokenizers = Tokenizers()
 
     def configure(self, request: plugin_service_pb2.ConfigureRequest) -> plugin_service_pb2.ConfigureResponse:
@@ -64,27 +54,31 @@ class Instances:
         if not request.instance:
             raise invalid("instance: a name is missing")
         state = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
-        with self._making:
-            known = self._known.get(request.instance)
-            if known is None:
-                try:
-                    known = self._made(request, state)
-                except Refused:
-                    raise
-                except Exception as error:
-                    return plugin_service_pb2.ConfigureResponse(failure=failure(error))
-                self._forget_idle()
-                self._known[request.instance] = known
-            elif known.request != state:
-                raise Refused(
-                    grpc.StatusCode.ALREADY_EXISTS,
-                    f"instance '{request.instance}' is there with another configuration; release it first",
-                )
+        known = self._known.get(request.instance)
+        if known is None:
+            try:
+                made = self._made(request, state)  # others are made meanwhile: it may take long, or hang
+            except Refused:
+                raise
+            except Exception as error:
+                return plugin_service_pb2.ConfigureResponse(failure=failure(error))
+            with self._lock:
+                known = self._known.get(request.instance)
+                if known is None:
+                    self._forget_idle()
+                    known = self._known[request.instance] = made
+                else:
+                    self._leave(made)
+        if known.request != state:
+            raise Refused(
+                grpc.StatusCode.ALREADY_EXISTS,
+                f"instance '{request.instance}' is there with another configuration; release it first",
+            )
         return known.answer
 
     def release(self, name: str) -> None:
         """Forgets one; a call that it works on comes to its end."""
-        with self._making:
+        with self._lock:
             self._forget(name)
 
     def find(self, name: str, kind: type[Plugin]) -> Instance:
@@ -107,40 +101,41 @@ class Instances:
 
     def _forget_idle(self) -> None:
         """Makes place for one more: a host that was killed releases none. One that is missed is configured again."""
-        idle = [made.instance for made in self._known.values() if not made.instance.lock.locked()]
+        idle = [made.instance for made in self._known.values() if not made.instance.is_busy]
         if len(self._known) >= MOST and idle:
             self._forget(min(idle, key=lambda instance: instance.used).name)
 
     def _forget(self, name: str) -> None:
         known = self._known.pop(name, None)
-        if known is not None and known.tokenizer:
-            self._tokenizers.give_back(known.tokenizer)
+        if known is not None:
+            self._leave(known)
+
+    def _leave(self, made: _Made) -> None:
+        if made.tokenizer:
+            self._tokenizers.give_back(made.tokenizer)
 
     def _made(self, request: plugin_service_pb2.ConfigureRequest, state: bytes) -> _Made:
         plugin = self._plugin(request.kind, request.name)
         owner = f"{plugin.kind} {plugin.name}"
-        made = build(plugin, option_values(plugin, owner, request.options), owner)
-        answer = plugin_service_pb2.ConfigureResponse()
-        tokenizer = ""
-        if isinstance(made, Processor):
-            _check_columns(made, request.inputs)
-            pretrained = None
-            if request.tokenizer:
-                tokenizer, pretrained = self._tokenizers.take(request.tokenizer)
-            try:
-                made.bind(tuple(request.inputs), request.output, pretrained)
-                answer.fields.extend(field_message(one) for one in made.fields())
-                answer.class_names.extend(made.class_names())
-                answer.reference_column = made.reference_column() or ""
-            except BaseException:
-                if tokenizer:
-                    self._tokenizers.give_back(tokenizer)
-                raise
-        elif isinstance(made, Metric):
-            answer.keys.extend(made.keys())
-        elif not isinstance(made, Outputter):
-            raise PluginError(f"{owner} is served by no plugin server")
-        return _Made(Instance(request.instance, made), state, answer, tokenizer)
+        values = option_values(plugin, owner, request.options)
+        inputs, output, tokenizer, pretrained = tuple(request.inputs), request.output, "", None
+        if issubclass(plugin, Processor) and request.tokenizer:
+            tokenizer, pretrained = self._tokenizers.take(request.tokenizer)
+
+        def make() -> Plugin:
+            made: Plugin = build(plugin, values, owner)
+            if isinstance(made, Processor):
+                _check_columns(made, inputs)
+                made.bind(inputs, output, pretrained)
+            return made
+
+        try:
+            instance = Instance(request.instance, make, self.turns)
+            return _Made(instance, state, _answer(instance.plugin, owner), tokenizer)
+        except BaseException:
+            if tokenizer:
+                self._tokenizers.give_back(tokenizer)
+            raise
 
     def _plugin(self, number: int, name: str) -> type[Plugin]:
         try:
@@ -167,6 +162,19 @@ def why_not(kind: str, name: str) -> str:
             "`deepgen serve-model FOLDER` serves the model of a finished run"
         )
     return f"{kind} '{name}' is not served: it steers the ranks of a run from inside; give its file as --plugin"
+
+
+def _answer(made: Plugin, owner: str) -> plugin_service_pb2.ConfigureResponse:
+    answer = plugin_service_pb2.ConfigureResponse()
+    if isinstance(made, Processor):
+        answer.fields.extend(field_message(one) for one in made.fields())
+        answer.class_names.extend(made.class_names())
+        answer.reference_column = made.reference_column() or ""
+    elif isinstance(made, Metric):
+        answer.keys.extend(made.keys())
+    elif not isinstance(made, Outputter):
+        raise PluginError(f"{owner} is served by no plugin server")
+    return answer
 
 
 def _check_columns(processor: Processor, inputs: Sequence[str]) -> None:

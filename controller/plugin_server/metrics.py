@@ -14,9 +14,10 @@ from deepgen.v1.metric_service_pb2_grpc import MetricServiceServicer
 from ...kernel import payload
 from ...kernel.contracts import Metric, Predictions, State
 from ...kernel.errors import PluginError
-from .instances import Instance, Instances
+from .instances import Instances
 from .payloads import Payloads
 from .refusals import Refused, failure, invalid
+from .turns import Instance
 
 
 class Metrics(MetricServiceServicer):
@@ -31,7 +32,7 @@ class Metrics(MetricServiceServicer):
         """The state of some rows."""
         instance = self._instances.find(request.instance, Metric)
         predictions = read_predictions(self._payloads, request.predictions)
-        return self._state(instance, request.room, lambda metric: metric.update(predictions))
+        return self._state(instance, context, request.room, lambda metric: metric.update(predictions))
 
     def Merge(
         self, request: metric_service_pb2.MergeRequest, context: grpc.ServicerContext
@@ -39,7 +40,7 @@ class Metrics(MetricServiceServicer):
         """Several states as one."""
         instance = self._instances.find(request.instance, Metric)
         states = [self._read(one) for one in request.states]
-        return self._state(instance, request.room, lambda metric: metric.merge(states))
+        return self._state(instance, context, request.room, lambda metric: metric.merge(states))
 
     def Compute(
         self, request: metric_service_pb2.ComputeRequest, context: grpc.ServicerContext
@@ -47,9 +48,9 @@ class Metrics(MetricServiceServicer):
         """The scores of a state."""
         instance = self._instances.find(request.instance, Metric)
         state = self._read(request.state)
-        with instance.lock:
+        with instance.turn(context) as metric:
             try:
-                scores = cast(Metric, instance.plugin).compute(state, tuple(request.class_names))
+                scores = cast(Metric, metric).compute(state, tuple(request.class_names))
                 listed = [metric_service_pb2.Score(key=key, value=float(value)) for key, value in scores.items()]
                 return metric_service_pb2.ComputeResponse(scores=listed)
             except (Exception, SystemExit) as error:
@@ -63,11 +64,15 @@ class Metrics(MetricServiceServicer):
         return {name: own(array) for name, array in state.items()}
 
     def _state(
-        self, instance: Instance, room: payload_pb2.SharedMemory, make: Callable[[Metric], State]
+        self,
+        instance: Instance,
+        context: grpc.ServicerContext,
+        room: payload_pb2.SharedMemory,
+        make: Callable[[Metric], State],
     ) -> metric_service_pb2.StateResponse:
-        with instance.lock:
+        with instance.turn(context) as metric:
             try:
-                batch = payload.from_state(make(cast(Metric, instance.plugin)))
+                batch = payload.from_state(make(cast(Metric, metric)))
                 answer = metric_service_pb2.StateResponse()
                 self._payloads.write(batch, room, answer.state)
                 return answer

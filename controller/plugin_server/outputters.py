@@ -33,9 +33,9 @@ class Outputters(OutputterServiceServicer):
     ) -> outputter_service_pb2.ColumnsResponse:
         """The names of the columns of the file."""
         instance = self._instances.find(request.instance, Outputter)
-        with instance.lock:
+        with instance.turn(context) as plugin:
             try:
-                outputter = cast(Outputter, instance.plugin)
+                outputter = cast(Outputter, plugin)
                 columns = outputter.columns(cast(Problem, request.problem), tuple(request.result_columns))
                 return outputter_service_pb2.ColumnsResponse(columns=columns)
             except (Exception, SystemExit) as error:
@@ -47,9 +47,9 @@ class Outputters(OutputterServiceServicer):
         """What is written of some rows."""
         instance = self._instances.find(request.instance, Outputter)
         predictions = read_predictions(self._payloads, request.predictions)
-        with instance.lock:
+        with instance.turn(context) as plugin:
             try:
-                outputter = cast(Outputter, instance.plugin)
+                outputter = cast(Outputter, plugin)
                 rows: list[Any] = outputter.format(predictions)
                 if len(rows) != len(predictions.rows):
                     raise PluginError(
@@ -73,12 +73,11 @@ class Outputters(OutputterServiceServicer):
         if first is None:
             raise invalid("the first message is missing, with the instance and the count of rows")
         instance = self._instances.find(first.instance, Outputter)
-        outputter = cast(Outputter, instance.plugin)
         failed = None
         with tempfile.TemporaryFile(prefix="deepgen-plugin-") as file:
-            with instance.lock:
+            with instance.turn(context) as plugin:
                 try:
-                    outputter.assemble(self._rows(first, requests), first.count, file)
+                    cast(Outputter, plugin).assemble(self._rows(first, requests), first.count, file)
                 except (Refused, grpc.RpcError):
                     raise
                 except (Exception, SystemExit) as error:
@@ -95,9 +94,9 @@ class Outputters(OutputterServiceServicer):
     ) -> outputter_service_pb2.ReadResponse:
         """Values by column of what was written of a row."""
         instance = self._instances.find(request.instance, Outputter)
-        with instance.lock:
+        with instance.turn(context) as plugin:
             try:
-                lines = cast(Outputter, instance.plugin).read(request.row, tuple(request.columns))
+                lines = cast(Outputter, plugin).read(request.row, tuple(request.columns))
                 texts = [json.dumps(line, ensure_ascii=False, default=_plain) for line in lines]
                 return outputter_service_pb2.ReadResponse(lines=texts)
             except (Exception, SystemExit) as error:

@@ -32,10 +32,10 @@ class Processors(ProcessorServiceServicer):
     ) -> processor_service_pb2.ProcessResponse:
         """Fields of some rows."""
         instance = self._instances.find(request.instance, Processor)
-        processor = cast(Processor, instance.plugin)
-        columns = _texts(self._payloads.read(request.columns), processor)
+        columns = _texts(self._payloads.read(request.columns), cast(Processor, instance.plugin))
         answer = processor_service_pb2.ProcessResponse()
-        with instance.lock:
+        with instance.turn(context) as plugin:
+            processor = cast(Processor, plugin)
             try:
                 made = processor.process(columns)
                 self._payloads.write(_checked(processor, made, len(columns[0])), request.room, answer.fields)
@@ -55,12 +55,12 @@ class Processors(ProcessorServiceServicer):
     ) -> processor_service_pb2.DrawResponse:
         """Fields that are drawn at random, from the keys alone."""
         instance = self._instances.find(request.instance, Processor)
-        processor = cast(Processor, instance.plugin)
         batch = self._payloads.read(request.fields)
         if len(request.keys) != batch.num_rows:
             raise invalid(f"{len(request.keys)} keys were given for {batch.num_rows} rows")
         given = payload.columns_of(batch)
-        with instance.lock:
+        with instance.turn(context) as plugin:
+            processor = cast(Processor, plugin)
             try:
                 ragged = {field.name: field.shape == "ragged" for field in processor.fields()}
                 rows = {name: rows_of(array, ragged.get(name, False)) for name, array in given.items()}

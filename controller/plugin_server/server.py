@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,6 +27,7 @@ from .metrics import Metrics
 from .outputters import Outputters
 from .payloads import Payloads
 from .processors import Processors
+from .turns import LONGEST_CALL, Turns
 
 SERVICES = tuple(
     f"deepgen.v1.{name}" for name in ("PluginService", "ProcessorService", "MetricService", "OutputterService")
@@ -53,14 +55,25 @@ OPTIONS = (
 class Server:
     """Serves plugins until it is told to end."""
 
-    def __init__(self, offered: Offered, identity: Identity, *, token: str = "", shares_memory: bool = True) -> None:
-        """What is served, and what every call must bring; `shares_memory` where hosts are on this machine."""
+    def __init__(
+        self,
+        offered: Offered,
+        identity: Identity,
+        *,
+        token: str = "",
+        shares_memory: bool = True,
+        longest_call: float = LONGEST_CALL,
+    ) -> None:
+        """What is served, and what every call must bring; `shares_memory` where hosts are on this machine.
+
+        A call that takes longer than `longest_call` seconds hangs.
+        """
         # a signal may reach any thread, and only a descriptor wakes the main thread then
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         self._signals = 0
         self._work = Work()
-        self._instances = Instances(offered)
+        self._instances = Instances(offered, Turns(longest_call))
         payloads = Payloads(shares=shares_memory)
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, "call"), interceptors=[Gate(token, self._work)], options=OPTIONS
@@ -101,9 +114,13 @@ class Server:
             pass
         if self._health is not None:
             self._health.enter_graceful_shutdown()
-        self._work.drain()
-        self._server.stop(1.0).wait()
+        hangs = self._work.drain()
+        self._server.stop(1.0).wait(2.0)
         self.clean()
+        if hangs:  # what nobody waits for is not waited for
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
     def clean(self) -> None:
         """Deletes what lies on the disk."""

@@ -18,8 +18,8 @@ from ..wire_features import LARGEST, SHARED_FROM
 
 ATTEMPTS = 3
 """A batch that ended the plugin so often is not sent again."""
-PATIENCE = 300
-"""So often a plugin that has too much to do is asked again, mostly a second later."""
+PATIENCE = 300.0
+"""Seconds for which a plugin that has too much to do is asked again, mostly every second."""
 Answer = TypeVar("Answer")
 
 
@@ -67,7 +67,7 @@ class Instance:
         Raises:
             As `call`, and what `ask` raises.
         """
-        failed, busy = 0, 0
+        failed, busy, since = 0, 0, 0.0
         while True:
             link = self.connection.link
             try:
@@ -78,7 +78,8 @@ class Instance:
                 return answer, link
             except Busy as error:
                 busy += 1
-                if busy > PATIENCE:
+                since = since or time.monotonic()
+                if time.monotonic() - since > PATIENCE:
                     where = f"--plugin {self.connection.endpoint.text}"
                     raise RunError(f"{where}: has been too busy for minutes: {error}") from None
                 time.sleep(min(1.0, 0.02 * 2**busy))

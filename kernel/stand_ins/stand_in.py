@@ -91,10 +91,10 @@ class StandIn:
         return answer, link
 
     def _ended(self, cause: Lost) -> RunError:
-        where = self.connection.endpoint.text
-        return RunError(
-            f"{self.kind} '{self.name}' ({where}) was ended {ATTEMPTS} times with the same rows, by {cause}"
-        )
+        what = f"{self.kind} '{self.name}' ({self.connection.endpoint.text})"
+        if self.connection.can_start:
+            return RunError(f"{what} was ended {ATTEMPTS} times with the same rows, by {cause}")
+        return RunError(f"{what} was asked {ATTEMPTS} times with the same rows and not heard: {cause}")
 
     def _refuse(self, answer: Any) -> None:
         """Raises what the plugin raised."""

@@ -12,6 +12,7 @@ from deepgen.controller.plugin_server.instances import Instances
 from deepgen.controller.plugin_server.offers import offered
 from deepgen.controller.plugin_server.payloads import KEPT_SECONDS, Payloads
 from deepgen.controller.plugin_server.refusals import Refused
+from deepgen.controller.plugin_server.turns import Turns
 from deepgen.kernel.contracts import Processor
 from deepgen.v1 import plugin_pb2
 from deepgen.v1 import plugin_service_pb2 as wire
@@ -59,7 +60,7 @@ def test_instances_of_hosts_that_were_killed_make_place(monkeypatch: pytest.Monk
     monkeypatch.setattr(instances, "MOST", 2)
     found, notes = offered([FILE])
     assert not notes
-    known = Instances(found)
+    known = Instances(found, Turns())
 
     def configure(name: str) -> None:
         kind = plugin_pb2.PluginDescriptor.PROCESSOR
@@ -69,7 +70,7 @@ def test_instances_of_hosts_that_were_killed_make_place(monkeypatch: pytest.Monk
     configure("two")
     busy = known.find("one", Processor)
     known.find("two", Processor)
-    with busy.lock:
+    with busy._seat.lock:
         configure("three")  # "one" was idle longer, but it is at work
     for name in ("one", "three"):
         assert known.find(name, Processor).name == name
