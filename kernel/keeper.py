@@ -8,18 +8,16 @@ waits for it.
 
 import fcntl
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 
 LEFT = "shared.json"
 """The file in MEETING with the socket of the program, which is in its FOLDER."""
 LOCK = "lock"
 """The one that whoever starts a program holds."""
-_ending = threading.Lock()
-"""The program often ends with its host: nobody exits while the other cleans."""
 
 
 def main() -> None:
@@ -27,27 +25,29 @@ def main() -> None:
     life, folders, command = int(sys.argv[1]), (sys.argv[2], sys.argv[3]), sys.argv[5:]
     program = os.environ["DEEPGEN_PLUGIN_FD"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a signal may come between two steps of anything, and only a descriptor is not missed then
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, lambda number, frame: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     try:
         # what it puts aside goes with the folder, also when it is killed
         child = subprocess.Popen(command, pass_fds=[int(program)], env={**os.environ, "TMPDIR": folders[0]})
     except OSError as error:
         os.write(int(program), f'{{"error": "cannot be started: {error.strerror}"}}\n'.encode())
         os._exit(127)
-    signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
     os.close(int(program))
-    threading.Thread(target=_end_with_the_host, args=(life, child, folders), daemon=True).start()
-    code = child.wait()
-    with _ending:
-        _clean(*folders)
-        os._exit(code if code >= 0 else 128 - code)
-
-
-def _end_with_the_host(life: int, child: "subprocess.Popen[bytes]", folders: tuple[str, str]) -> None:
-    os.read(life, 1)
-    with _ending:
-        child.kill()  # so that it writes no more files
-        _clean(*folders)
-        os.killpg(0, signal.SIGKILL)
+    while (code := child.poll()) is None:
+        ready, _, _ = select.select([life, woken], [], [])
+        if life in ready:
+            child.kill()  # so that it writes no more files
+            _clean(*folders)
+            os.killpg(0, signal.SIGKILL)
+        if signal.SIGTERM in os.read(woken, 4096):
+            child.send_signal(signal.SIGTERM)
+    _clean(*folders)
+    os._exit(code if code >= 0 else 128 - code)
 
 
 def _clean(folder: str, meeting: str) -> None:

@@ -106,8 +106,10 @@ class Ranks:
     def nothing_is_left(self, *programs: int) -> None:
         until = time.monotonic() + 60
         while any(map(is_alive, programs)) or [*self.temporary.iterdir(), *self.attempt.iterdir()]:
-            left = [*self.temporary.rglob("*"), *self.attempt.rglob("*")]
-            assert time.monotonic() < until, (left, [pid for pid in programs if is_alive(pid)])
+            assert time.monotonic() < until, (
+                [*self.temporary.rglob("*"), *self.attempt.rglob("*")],  # not before: it fails on what goes meanwhile
+                [pid for pid in programs if is_alive(pid)],
+            )
             time.sleep(0.02)
 
 
