@@ -8,7 +8,7 @@ import pyarrow as pa
 from . import cells
 from .case import Case
 from .checks import Skipped, Wrong, check, equal, short
-from .subject import Failed, Unread, differing, joined, take
+from .subject import SAME, Failed, Unread, differing, joined, take
 
 _KINDS = {"int64": pa.types.is_integer, "float32": pa.types.is_floating, "string": pa.types.is_string}
 
@@ -26,7 +26,7 @@ def split(case: Case) -> None:
     }
     for way, made in ways.items():
         if words := differing(whole, made):
-            raise Wrong(f"{count} rows, whole and {way}", words, "the same values")
+            raise Wrong(f"{count} rows, whole and {way}", words, SAME)
 
 
 @check("processor.fields", "Process gives the fields that are declared, in their types, one value a row, none null.",
@@ -68,7 +68,7 @@ def repeatable(case: Case) -> None:
     case.configured("second")
     for which, made in (("the same instance", instance), ("another instance", case.named("second"))):
         if words := differing(first, case.subject.process(made, rows)):
-            raise Wrong(f"the same rows again, to {which}", words, "the same values")
+            raise Wrong(f"the same rows again, to {which}", words, SAME)
     case.released("second")
 
 
@@ -175,4 +175,4 @@ def _beside(case: Case, texts: dict[str, str]) -> None:
             if words := differing(known, made.slice(0, 3)):
                 raise Wrong(f"{given}, below three rows", words, "the same values of these rows")
             if words := differing(made.slice(3), case.subject.process(instance, mixed.slice(3))):
-                raise Wrong(f"{given}, among others and alone", words, "the same values")
+                raise Wrong(f"{given}, among others and alone", words, SAME)

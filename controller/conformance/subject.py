@@ -14,6 +14,10 @@ from deepgen.v1.plugin_service_pb2 import ConfigureResponse
 
 from ...kernel.contracts import BadRow, Predictions, State
 
+ROUNDING = 1e-4
+"""A model behind a plugin rounds otherwise in other company: its batches are padded and added up in another order."""
+SAME = f"the same values; floating-point numbers within {ROUNDING:g} of the largest of their field"
+
 
 class Failed(Exception):
     """The plugin answered with a failure."""
@@ -70,8 +74,11 @@ class Subject(Protocol):
         ...
 
 
-def differing(one: pa.RecordBatch, other: pa.RecordBatch, tolerance: float = 0.0) -> str | None:
-    """Where two answers differ first, in words; None where they are the same."""
+def differing(one: pa.RecordBatch, other: pa.RecordBatch, tolerance: float = ROUNDING) -> str | None:
+    """Where two answers differ first, in words; None where they are the same.
+
+    Floating-point numbers may be apart by `tolerance` times the largest of their field; all else is compared exactly.
+    """
     if set(one.schema.names) != set(other.schema.names):
         return f"the fields {', '.join(one.schema.names)} and {', '.join(other.schema.names)}"
     for name in one.schema.names:
@@ -80,20 +87,31 @@ def differing(one: pa.RecordBatch, other: pa.RecordBatch, tolerance: float = 0.0
             return f"{len(left)} and {len(right)} values of {name}"
         if left.type == right.type and left.equals(right):
             continue
+        apart = tolerance * max(_largest(left), _largest(right))
         for row, (mine, its) in enumerate(zip(left.to_pylist(), right.to_pylist(), strict=True)):
-            if not alike(mine, its, tolerance):
+            if not alike(mine, its, apart):
                 return f"{name} of row {row}: {mine} and {its}"
     return None
 
 
-def alike(one: Any, other: Any, tolerance: float = 0.0) -> bool:
-    """Whether two values are the same; nan is nan."""
+def _largest(column: pa.Array) -> float:
+    """The largest finite amount in a field of floating-point numbers; 0 for any other field."""
+    while pa.types.is_nested(column.type):
+        column = column.flatten()
+    if not pa.types.is_floating(column.type):
+        return 0.0
+    amounts = np.abs(column.to_numpy(zero_copy_only=False).astype(np.float64))
+    return float(amounts[np.isfinite(amounts)].max(initial=0.0))
+
+
+def alike(one: Any, other: Any, apart: float = 0.0) -> bool:
+    """Whether two values are the same, numbers up to a distance; nan is nan."""
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(alike(a, b, tolerance) for a, b in zip(one, other, strict=True))
+        return len(one) == len(other) and all(alike(a, b, apart) for a, b in zip(one, other, strict=True))
     if isinstance(one, float) and isinstance(other, float):
         if math.isnan(one) or math.isnan(other) or math.isinf(one) or math.isinf(other):
             return repr(one) == repr(other)
-        return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
+        return abs(one - other) <= apart
     return bool(one == other)
 
 
@@ -101,7 +119,7 @@ def unlike(one: Mapping[str, float], other: Mapping[str, float], tolerance: floa
     """Where two results of a metric differ first, in words."""
     if set(one) != set(other):
         return f"the keys {', '.join(one)} and {', '.join(other)}"
-    wrong = (key for key in one if not alike(float(one[key]), float(other[key]), tolerance))
+    wrong = (key for key in one if not alike(float(one[key]), float(other[key]), tolerance * max(1.0, abs(one[key]))))
     key = next(wrong, None)
     return None if key is None else f"{key}: {one[key]} and {other[key]}"
 
