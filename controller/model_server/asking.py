@@ -77,8 +77,8 @@ class Asking:
                 raise Refusal("UNAVAILABLE", str(error), reason="STOPPING") from None
             except TimeoutError as error:
                 raise Refusal("DEADLINE_EXCEEDED", str(error)) from None
-        self._metrics.answered(rows.num_rows, time.monotonic() - begin)
         bad += [replace(reject, row=int(numbers[start + reject.row])) for start, part in parts for reject in part.bad]
+        self._metrics.answered(0 if bad else rows.num_rows, time.monotonic() - begin)
         good = [part.predictions for _, part in parts if part.predictions is not None]
         whole = good[0] if len(good) == 1 else joined(_renumbered(good)) if good else None
         return Answered(whole, sorted(bad, key=lambda reject: reject.row))

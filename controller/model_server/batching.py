@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from ...kernel.errors import DeepgenError
+from ...kernel.errors import DeepgenError, RunError
 from .waiting import Piece, Request, Waiting
 
 Model = Callable[[Sequence[Piece]], Iterable[tuple[int, Any]]]
@@ -135,14 +135,19 @@ class Batcher:
             for place, answer in self._model([piece for _, piece in batch]):
                 request, piece = left.pop(place)
                 request.deliver(piece, answer)
-        except Exception as error:
+        except BaseException as error:
             for request, piece in left.values():
-                request.deliver(piece, error if len(batch) == 1 else self._alone(piece))
+                request.deliver(piece, _told(error) if len(batch) == 1 else self._alone(piece))
         self._seen(sum(len(piece) for _, piece in batch), time.monotonic() - begin)
 
     def _alone(self, piece: Piece) -> Any:
         """The answer to one piece of a batch that failed: the rows of one request must not spoil those of others."""
         try:
             return next(iter(self._model([piece])))[1]
-        except Exception as error:
-            return error
+        except BaseException as error:
+            return _told(error)
+
+
+def _told(error: BaseException) -> Exception:
+    """An exception that ends a request, and not whoever waits for it: SystemExit and a panic of Rust's are none."""
+    return error if isinstance(error, Exception) else RunError(f"{type(error).__name__}: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
@@ -94,7 +95,7 @@ class Identity(PluginServiceServicer):
                 raise Refusal("RESOURCE_EXHAUSTED", f"the payload has more than {MOST_PUT} bytes; send fewer rows")
             pieces.append(piece)
         with translated():
-            return wire.PutResponse(key=self._payloads.put(pieces))
+            return wire.PutResponse(key=await asyncio.to_thread(self._payloads.put, pieces))
 
     async def Get(self, request: wire.GetRequest, context: Context) -> AsyncIterator[wire.GetResponse]:
         """Gives a payload that was put aside."""

@@ -33,7 +33,7 @@ class Histogram:
         for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
             total += count
             lines.append(f'{name}_bucket{{le="{bound}"}} {total}')
-        return [*lines, f"{name}_sum {self._sum:g}", f"{name}_count {total}"]
+        return [*lines, f"{name}_sum {self._sum:.15g}", f"{name}_count {total}"]
 
 
 class Metrics:
@@ -55,7 +55,7 @@ class Metrics:
             self._forwards.add(seconds)
 
     def answered(self, rows: int, seconds: float) -> None:
-        """The rows of a request came and were answered."""
+        """A request came and was answered: so many of its rows, none where it has bad ones."""
         with self._lock:
             self._rows += rows
             self._latencies.add(seconds)

@@ -83,7 +83,7 @@ class Models(ModelServiceServicer):
                 yield await task
                 tasks.discard(task)
                 ahead.release()
-            if self._stopping.is_set():
+            if reading.cancelled():  # there may have been more
                 raise Refusal("UNAVAILABLE", "the server is stopping; ask another one", reason="STOPPING")
             await reading
         finally:

@@ -13,6 +13,7 @@ import pytest
 
 from deepgen.controller.model_server.batching import Batcher, Bounds, Closed
 from deepgen.controller.model_server.waiting import Full, Piece
+from deepgen.kernel.errors import RunError
 
 LONG = 60.0
 """Seconds, as a window that no test waits for, and as the most that one waits for anything."""
@@ -23,7 +24,7 @@ class Steps:
 
     def __init__(self, bounds: Bounds) -> None:
         self._begun: queue.Queue[list[Piece]] = queue.Queue()
-        self._go: queue.Queue[Exception | None] = queue.Queue()
+        self._go: queue.Queue[BaseException | None] = queue.Queue()
         self.free = threading.Event()
         self.sizes: list[int] = []
         self.most = bounds.max_batch
@@ -45,7 +46,7 @@ class Steps:
         """Waits for the next batch to begin: who is in it (the first row of the request), with how many rows."""
         return [(str(piece.rows[0]), len(piece)) for piece in self._begun.get(timeout=LONG)]
 
-    def go_on(self, error: Exception | None = None) -> None:
+    def go_on(self, error: BaseException | None = None) -> None:
         """Lets the batch that has begun end."""
         self._go.put(error)
 
@@ -228,6 +229,17 @@ def test_a_request_that_fails_fails_alone(steps: Steps) -> None:
     for future in (bad, large):
         with pytest.raises(ValueError, match="poison"):
             future.result(LONG)
+    assert joined(steps.ask("after")) == ["after"]
+
+
+def test_a_panic_ends_its_request_and_not_the_server(steps: Steps) -> None:
+    """What a library in Rust raises, or `sys.exit` in a plugin, is no Exception."""
+    bad = steps.ask("bad")
+    steps.begun()
+    steps.go_on(SystemExit("panicked"))
+    with pytest.raises(RunError, match="SystemExit: panicked"):
+        bad.result(LONG)
+    steps.free.set()
     assert joined(steps.ask("after")) == ["after"]
 
 

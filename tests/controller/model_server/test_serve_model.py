@@ -6,7 +6,6 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from certificates import Authority
-from finished_models import ROWS, folder_of, write_rows
+from finished_models import ROWS, folder_of
 from model_servers import PATIENCE, Client, answers_of, rows, started
 from serving import refused
 
@@ -24,12 +23,8 @@ TEXTS = [text for text, _, _ in ROWS]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    place = tmp_path_factory.mktemp("serve")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
-        write_rows(place)
-        yield folder_of(place, "score").parent
+def folder(place: Path) -> Path:
+    return folder_of(place, "score").parent
 
 
 def test_a_server_from_start_to_end(folder: Path) -> None:
@@ -54,6 +49,7 @@ def test_a_server_from_start_to_end(folder: Path) -> None:
             with refused("INVALID_ARGUMENT"):
                 client.model.Predict(rows([]))
             answers_of(client.model.Predict(rows(["a", "b"])))
+            assert client.model.Predict(rows(["a", None])).WhichOneof("result") == "bad_rows"
             with urllib.request.urlopen(page) as found:
                 assert found.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
             wanted = {
@@ -62,11 +58,12 @@ def test_a_server_from_start_to_end(folder: Path) -> None:
                 "deepgen_rows_waiting 0",
                 'deepgen_requests_total{method="Predict",outcome="OK"} 2',
                 'deepgen_requests_total{method="Predict",outcome="INVALID_ARGUMENT"} 1',
-                'deepgen_batch_rows_bucket{le="8"} 6',
-                'deepgen_batch_rows_bucket{le="4"} 1',
-                "deepgen_batch_rows_sum 42",
-                "deepgen_batch_seconds_count 6",
-                "deepgen_request_seconds_count 2",
+                'deepgen_requests_total{method="Predict",outcome="bad_rows"} 1',
+                'deepgen_batch_rows_bucket{le="8"} 7',
+                'deepgen_batch_rows_bucket{le="4"} 2',
+                "deepgen_batch_rows_sum 43",
+                "deepgen_batch_seconds_count 7",
+                "deepgen_request_seconds_count 3",
             }
             metrics: list[str] = []
             until = time.monotonic() + 60
@@ -77,12 +74,15 @@ def test_a_server_from_start_to_end(folder: Path) -> None:
             assert all(part.startswith(("# HELP ", "# TYPE ", "deepgen_")) for part in metrics)
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(page.replace("/metrics", "/other"))
-            asked = [pool.submit(client.model.Predict, rows(TEXTS * 20)) for _ in range(4)]
-            while "deepgen_rows_waiting 0" in metrics:
+            asked = [pool.submit(client.model.Predict, rows(TEXTS * 40)) for _ in range(4)]
+            waiting = 0
+            while waiting <= 3 * 1600:  # until the last of them is there
                 with urllib.request.urlopen(page) as found:
-                    metrics = found.read().decode().splitlines()
+                    text = found.read().decode()
+                waiting = int(text.partition("\ndeepgen_rows_waiting ")[2].partition("\n")[0])
+                assert not all(one.done() for one in asked)
             process.send_signal(signal.SIGTERM)
-            assert [len(answers_of(one.result(PATIENCE))["scores"]) for one in asked] == [800] * 4
+            assert [len(answers_of(one.result(PATIENCE))["scores"]) for one in asked] == [1600] * 4
         assert process.wait(PATIENCE) == 0
         rest = process.stderr.read()
         assert rest.startswith("deepgen: stopping; ")

@@ -13,7 +13,7 @@ import grpc.aio
 import numpy as np
 import pyarrow as pa
 import pytest
-from finished_models import ROWS, WORDS, folder_of, write_rows
+from finished_models import ROWS, WORDS, folder_of
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from model_servers import Client, Served, answers_of, inline, rows, serve
 from serving import refused
@@ -26,20 +26,6 @@ from deepgen.kernel.portions import joined
 from deepgen.v1 import model_service_pb2
 
 TEXTS = [text for text, _, _ in ROWS]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("served")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        write_rows(folder)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def model(place: Path) -> ServedModel:
-    return ServedModel(scene_of(str(folder_of(place, "score")), []), "letters")
 
 
 class Steps(ServedModel):
@@ -259,10 +245,11 @@ def test_what_waits_is_answered_at_the_end(model: ServedModel) -> None:
             watch = health.Watch(health_pb2.HealthCheckRequest(service="deepgen.v1.ModelService"))
             assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
             asked = [asyncio.ensure_future(_whole(client, TEXTS[:count])) for count in (1, 2, 3)]
+            whole = client.model.PredictStream(iter([rows(["a"]), rows(["b"])]))
             idle = client.model.PredictStream()
             await idle.write(rows(["a"]))
             await steps.begin()
-            while served.server.waiting < 6:
+            while served.server.waiting < 8:
                 await asyncio.sleep(0.01)
             stopping = asyncio.ensure_future(served.server.stop(30))
             assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -271,6 +258,7 @@ def test_what_waits_is_answered_at_the_end(model: ServedModel) -> None:
             assert len(answers_of(await idle.read())["scores"]) == 1
             with refused("UNAVAILABLE"):
                 await idle.read()
+            assert [len(answers_of(one)["scores"]) async for one in whole] == [1, 1], "its client had said all"
             await stopping
 
     serve(steps, check, Settings("127.0.0.1:0", bounds=Bounds(window=0, max_batch=1)))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from finished_models import ROWS, SCENES, folder_of, write_rows
+from finished_models import ROWS, SCENES, folder_of
 from model_servers import Served, answers_of, inline, rows, serve
 from serving import refused
 
@@ -26,20 +25,6 @@ from deepgen.v1.plugin_pb2 import PluginDescriptor
 
 TEXTS = [text for text, _, _ in ROWS]
 wire: Any = plugin_service_pb2
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("teacher")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        write_rows(folder)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def model(place: Path) -> ServedModel:
-    return ServedModel(scene_of(str(folder_of(place, "score")), []), "letters")
 
 
 def configured(kind: Any, instance: str = "i", name: str = "letters", **more: Any) -> Any:

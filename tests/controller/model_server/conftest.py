@@ -1,0 +1,27 @@
+"""A folder for finished models, and one of them as it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from finished_models import folder_of, write_rows
+
+from deepgen.controller.model_server.model import ServedModel, scene_of
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the models of a test module are made."""
+    folder = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        write_rows(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def model(place: Path) -> ServedModel:
+    """A classifier of texts."""
+    return ServedModel(scene_of(str(folder_of(place, "score")), []), "letters")
