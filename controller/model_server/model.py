@@ -18,6 +18,7 @@ from ...kernel.contracts import Field, Predictions
 from ...kernel.errors import SceneError, UserError
 from ...kernel.payload import from_predictions, written
 from ...kernel.pipe import lines_of
+from ...kernel.plugin_code import digest as code_of
 from ...kernel.portions import chosen, joined
 from ...kernel.probabilities import probabilities
 from ...kernel.realtime import Predictor
@@ -179,10 +180,12 @@ class ServedModel:
 
 
 def _digest(scene: Scene) -> str:
-    """A hash of the model's files and of all settings: features that were made of its answers are kept by it."""
+    """A hash of the model's files, of all settings and of the code: features made of its answers are kept by it."""
     from xxhash import xxh3_128
 
     state = xxh3_128(repr([(name, value.value) for name, value in sorted(scene.values.items())]).encode())
+    for plugin in (scene.model, *scene.processors("predict")):
+        state.update(code_of(type(plugin)).encode())
     for file in sorted(Path(scene.values["model"].value).iterdir()):
         if file.is_file():
             state.update(file.name.encode())

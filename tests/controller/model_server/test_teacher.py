@@ -25,6 +25,26 @@ from deepgen.v1.plugin_pb2 import PluginDescriptor
 
 TEXTS = [text for text, _, _ in ROWS]
 wire: Any = plugin_service_pb2
+SIZES = '''
+"""A processor of a user's own."""
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+from deepgen.kernel.contracts import Field, Processor
+from deepgen.kernel.registry import processor
+
+
+@processor("size")
+@dataclass
+class Size(Processor):
+    """The length of a text."""
+
+    def fields(self):
+        return (Field(self.output, "int64"),)
+
+    def process(self, columns):
+        return {self.output: pc.cast(pc.utf8_length(columns[0]), "int64")}
+'''
 
 
 def configured(kind: Any, instance: str = "i", name: str = "letters", **more: Any) -> Any:
@@ -68,6 +88,13 @@ def test_another_model_has_another_digest(place: Path, model: ServedModel) -> No
     own = model.descriptors("1")[0].digest
     assert digest() == own
     assert digest("--source_max_length=4") != own, "other settings answer otherwise"
+    code = place / "sizes.py"
+    code.write_text(SIZES)
+    with_code = (f"--plugin={code}", "--predict_model_header=cls_tokenize:text:tokens,size:text:size")
+    before = digest(*with_code)
+    assert digest(*with_code) == before
+    code.write_text(SIZES + "\n# changed\n")
+    assert digest(*with_code) != before, "so does other code"
     config = folder_of(place, "score") / "config.json"
     config.write_text(config.read_text() + "\n")
     assert digest() != own, "so do other weights"
