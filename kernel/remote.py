@@ -58,7 +58,7 @@ _OPTIONS = [
     ("grpc.http2.max_frame_size", 1 << 20),
     ("grpc.use_local_subchannel_pool", 1),  # a plugin that was started again is another one, without a bad name
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 20_000),  # how long one attempt to connect may take: the network may be slow
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from certificates import Authority
+from far_network import far_away
 
 from deepgen.kernel import registry
 from deepgen.kernel.connections import Connection
@@ -57,6 +58,14 @@ def test_a_plugin_behind_tls(far: Far) -> None:
     processor = registry.find("processor", far.own).plugin()
     processor.bind(("text",), "out")  # type: ignore[attr-defined]
     assert processor.process([pa.array(["one three"])])["out"].to_pylist() == [[6, 10]]  # type: ignore[attr-defined]
+
+
+def test_a_network_may_take_its_time(far: Far) -> None:
+    with far_away(far.address.removeprefix("grpcs://")) as address:
+        endpoint = far.endpoint(ca="ca/authority.pem", token_file="token").replace(far.address, f"grpcs://{address}")
+        connection = Connection(endpoint)
+        assert far.own in [plugin.name for plugin in connection.link.plugins]
+        connection.end()
 
 
 def test_what_is_told_by_the_environment(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
