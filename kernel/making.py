@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,6 +66,8 @@ class Part:
             self.progress(self.total, self.total)
         except Exception as error:  # the other ranks have to learn of it before it is raised
             self.outcome.error = [type(error).__name__, str(error)]
+            if isinstance(error, PluginError) and error.__cause__ is not None:
+                traceback.print_exception(error.__cause__)  # where in the plugin it was: into the log of the rank
             return self.outcome, error
         return self.outcome, None
 

@@ -100,7 +100,11 @@ class Processing:
                     made[place] = processor.process(columns)
                 except BadRows as error:
                     for row in error.rows:
-                        bad.setdefault(row.row, block.reject(row.row, row.column, row.value, row.reason))
+                        if not 0 <= row.row < len(block.rows):
+                            words = f"named row {row.row} as a bad one, of rows 0 to {len(block.rows) - 1}"
+                            raise PluginError(f"processor '{processor.name}' {words}") from error
+                        reason = row.reason or "cannot be read"
+                        bad.setdefault(row.row, block.reject(row.row, row.column, row.value, reason))
                     if not error.rows:
                         raise PluginError(f"processor '{processor.name}' raised BadRows without a row") from error
                 except DeepgenError:
@@ -142,6 +146,9 @@ class Processing:
                     near = did_you_mean(name, declared) or f"; it declares {', '.join(declared)}"
                     raise PluginError(f"processor '{processor.name}' gave '{name}', which it does not declare{near}")
                 table[name] = _stored(processor, declared[name], array)
+            if rows and declared and (not values or (processor.output in declared and processor.output not in values)):
+                absent = processor.output if values else ", ".join(declared)
+                raise PluginError(f"processor '{processor.name}' did not give '{absent}', which it declares")
         fixed = [
             (name, np.diff(table[name].offsets.to_numpy())) for name in table if self.fields[name].shape == "fixed"
         ]

@@ -43,14 +43,21 @@ class Letters(Processor):
 @processor("broken")
 @dataclass
 class Broken(Processor):
-    """Fails on the text `boom`."""
+    """Fails on the text `boom`, and breaks the contract on others."""
 
     def fields(self) -> tuple[Field, ...]:
         return (Field("broken", "int64"),)
 
     def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
-        if "boom" in columns[0].to_pylist():
+        texts = columns[0].to_pylist()
+        if "boom" in texts:
             raise KeyError("boom")
+        if "nothing" in texts:
+            return {}
+        if "without words" in texts:
+            raise BadRows([BadRow(texts.index("without words"), "", "", "")])
+        if "of others" in texts:
+            raise BadRows([BadRow(len(texts), self.inputs[0], "of others", "is bad")])
         return {"broken": pa.array(range(len(columns[0])), pa.int64())}
 
 

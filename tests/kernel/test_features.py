@@ -237,7 +237,11 @@ def test_rows_of_a_fixed_field_have_as_many_values(
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_broken_processor_is_named_on_every_rank(
-    make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int
+    make_scene: MakeScene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    ranks: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(readers, "BLOCK", 10)
@@ -247,6 +251,7 @@ def test_a_broken_processor_is_named_on_every_rank(
     ):
         assert isinstance(found, PluginError), found
         assert str(found) == "processor 'broken' failed on rows.tsv:3 to 3: KeyError: 'boom'"
+    assert 'letters.py", line' in capfd.readouterr().err, "the traceback is that of the plugin"
 
 
 def test_labels(make_scene: MakeScene, tmp_path: Path) -> None:
