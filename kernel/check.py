@@ -189,7 +189,9 @@ def _labels(scene: Scene, found: Findings) -> Field | None:
     """The declared labels, which must be alike in training and evaluation."""
     kinds = {split: part.fields.get("labels") for split, part in found.parts.items() if split != "predict"}
     if not kinds and scene.settings.train_model_header:  # a model folder tells what was learned
-        kinds = {"train": next((f for p in scene.processors("train") for f in p.fields() if f.name == "labels"), None)}
+        learns = {("processor", item.processor) for item in scene.items("train")}
+        processors = scene.processors("train") if not learns & scene.unreached.keys() else []
+        kinds = {"train": next((made for one in processors for made in one.fields() if made.name == "labels"), None)}
     if {"train", "eval"} <= kinds.keys():
         train, evaluated = kinds["train"], kinds["eval"]
         if train and evaluated and (train.dtype, train.shape) != (evaluated.dtype, evaluated.shape):
@@ -246,7 +248,8 @@ def _plugins(scene: Scene, found: Findings) -> Iterable[Plugin]:
     yield scene.model
     if "train" in found.splits:
         yield scene.trainer
-    yield from (metric for metric, _ in scene.metrics)
+    if found.splits != ("predict",):
+        yield from (metric for metric, _ in scene.metrics)
     if found.outputter is not None:
         yield scene.outputter(found.outputter)
     for part in found.parts.values():

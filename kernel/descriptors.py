@@ -53,8 +53,12 @@ def describe_scene(scene: Scene) -> scene_pb2.Scene:
     """A resolved scene with the origin of each value."""
     plugins = []
     for kind, name in dict.fromkeys((kind, name) for kind, name, _ in named_plugins(scene.values)):
-        found = registry.find(kind, name)
-        plugins.append(scene_pb2.PluginReference(kind=kind, name=name, version=found.version, source=found.source))
+        if (one := scene.unreached.get((kind, name))) is not None:
+            version, source = one.version, one.endpoint
+        else:
+            found = registry.find(kind, name)
+            version, source = found.version, found.source
+        plugins.append(scene_pb2.PluginReference(kind=kind, name=name, version=version, source=source))
     message = scene_message(scene)
     message.plugins.extend(plugins)
     return message

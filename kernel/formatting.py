@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from . import errors, registry
 from .contracts import Outputter, Predictions
+from .endpoints import is_endpoint
 from .errors import DeepgenError, PluginError, RunError
 from .options import build, options_of
 from .stand_ins.loading import load
@@ -88,12 +89,14 @@ class Workers:
 
         Args:
             outputter: registered, in the tree or by one of `plugins`.
-            plugins: the plugin files of the scene.
+            plugins: those of the scene; of plugins in other processes, they reach the outputter alone.
             count: how many.
         """
         names = [option.name for option in options_of(type(outputter), f"outputter {outputter.name}")]
         self.name = outputter.name
-        self._what = (tuple(plugins), outputter.name, {name: vars(outputter)[name] for name in names})
+        endpoint = outputter.elsewhere.endpoint if outputter.elsewhere is not None else None
+        needed = tuple(one for one in plugins if one == endpoint or not is_endpoint(one))
+        self._what = (needed, outputter.name, {name: vars(outputter)[name] for name in names})
         self._most = AHEAD * count
         self._processes = [_start() for _ in range(count)]
         self._free = deque(self._processes)

@@ -10,7 +10,7 @@ import yaml
 
 from .parsing import plain
 from .scene import Scene, Value
-from .sources import DEFAULTS
+from .sources import DEFAULTS, ELSEWHERE
 
 SCENE_FILE = "scene.yaml"
 """Its name in a run folder and in a model folder."""
@@ -31,12 +31,16 @@ def resolved_text(scene: Scene) -> str:
     lines += [_line(value.option.name, value.value, str(value.origin)) for value in values if value.is_set]
     lines += ["", f"{DEFAULTS}:"]
     lines += ["  " + _line(value.option.name, value.value, "") for value in values if not value.is_set]
+    if scene.elsewhere:
+        said = {endpoint: list(texts) for endpoint, texts in scene.elsewhere.items()}
+        lines += ["", yaml.safe_dump({ELSEWHERE: said}, allow_unicode=True, width=10**9).rstrip()]
     return "\n".join(lines) + "\n"
 
 
 def plain_settings(text: str) -> dict[str, Any]:
     """The settings of a resolved scene by name, defaults among them, as YAML reads them."""
     content = dict(yaml.safe_load(text) or {})
+    content.pop(ELSEWHERE, None)
     return {**content.pop(DEFAULTS, {}), **content}
 
 

@@ -157,9 +157,9 @@ def add(endpoint: str, plugins: Sequence[type[Plugin]]) -> None:
     find.cache_clear()
 
 
-def is_known(endpoint: str) -> bool:
-    """Whether the plugins of an endpoint are registered."""
-    return endpoint in _from_endpoints.values()
+def at_endpoint(endpoint: str) -> list[type[Plugin]]:
+    """The classes that stand for what an endpoint offers; none before it was reached."""
+    return [_registered[key] for key, place in _from_endpoints.items() if place == endpoint]
 
 
 def plugins_of(path: str) -> list[tuple[str, str]]:

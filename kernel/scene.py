@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from . import header, registry
 from .contracts import Metric, Model, Outputter, Processor, Trainer
-from .errors import SceneError, did_you_mean
+from .errors import PluginError, SceneError, did_you_mean
 from .options import AddsUp, Alias, InputPath, Option, build, options_of
 
 if TYPE_CHECKING:
     from .pretrained import Pretrained
+    from .stand_ins.recorded import Recorded
 
 Settings = TypeVar("Settings")
 Split = Literal["train", "eval", "predict"]
@@ -92,6 +94,10 @@ class Scene:
     values: dict[str, Value]
     notes: list[str] = field(default_factory=list)
     """What a person should know of how the settings were understood."""
+    elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What the plugins in other processes say of themselves, by endpoint; see stand_ins/recorded.py."""
+    unreached: Mapping[tuple[str, str], Recorded] = field(default_factory=dict)
+    """Those, by kind and name, that are not reached, as nothing that the scene does uses them."""
 
     def read(self, settings: type[Settings]) -> Settings:
         """The settings that a dataclass declares, with this scene's values."""
@@ -183,6 +189,11 @@ class Scene:
         return f"{split}_{kind}"
 
     def _plugin(self, kind: str, name: str) -> Any:
+        if (kind, name) in self.unreached:
+            place = self.unreached[kind, name].endpoint
+            raise PluginError(
+                f"{kind} '{name}' is at {place}, which is not reached: nothing that is to be done uses it"
+            )
         plugin = registry.find(kind, name).plugin
         declared = options_of(plugin, f"{kind} {name}")
         values = {option.name: self.values[option.name].value for option in declared}

@@ -17,7 +17,7 @@ from .record import SCENE_FILE
 from .resolve import resolve
 from .results import ResultSettings
 from .rows import RowSettings
-from .run import RunSettings
+from .run import RunSettings, splits
 from .scene import Scene, SceneSettings
 from .tracking import TrackingSettings
 
@@ -43,7 +43,7 @@ def load(reference: str | None, tokens: Sequence[str]) -> Scene:
     """
     folder = None if reference is None else model_folder(reference)
     if folder is None:
-        return resolve(reference, tokens, KERNEL)
+        return resolve(reference, tokens, KERNEL, splits=splits)
     overrides: dict[str, Raw] = {
         "model": str(folder),
         "previous_dir": None,
@@ -55,7 +55,7 @@ def load(reference: str | None, tokens: Sequence[str]) -> Scene:
         "tracking": "false",
         "logging_dir": None,
     }
-    scene = resolve(str(folder / SCENE_FILE), tokens, KERNEL, overrides=overrides)
+    scene = resolve(str(folder / SCENE_FILE), tokens, KERNEL, overrides=overrides, splits=splits)
     scene.name += "-predict"
     return scene
 

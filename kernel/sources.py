@@ -18,6 +18,8 @@ from .parsing import Raw
 _MODEL_NAME = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?")
 DEFAULTS = "defaults"
 """The key of a resolved scene under which the values stand that nobody set."""
+ELSEWHERE = "elsewhere"
+"""The key of a resolved scene that holds, by endpoint, what the plugins there said of themselves."""
 SCENES = Path(__file__).resolve().parent.parent / "scenes"
 
 
@@ -191,6 +193,8 @@ def _read_yaml(text: str, shown: str, folder: Path) -> list[Given]:
         raw = _raw(node, shown)
         if key.value == DEFAULTS and isinstance(raw, dict):
             given += [Given(name, value, "default", shown, line, folder) for name, value in raw.items()]
+        elif key.value == ELSEWHERE and isinstance(raw, dict):
+            given.append(Given(ELSEWHERE, raw, "default", shown, line, folder))
         else:
             given.append(Given(key.value, raw, "scene file", shown, line, folder))
     return given

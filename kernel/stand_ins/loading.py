@@ -17,7 +17,7 @@ def load(reference: str) -> None:
     """
     if not is_endpoint(reference):
         registry.load_file(reference)
-    elif not registry.is_known(reference):
+    elif not registry.at_endpoint(reference):
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what goes wrong is said by us, in one line
         from ..connections import connect  # gRPC, where a scene needs it
         from .classes import classes_at

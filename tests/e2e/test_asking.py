@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from model_servers import started
 
+from deepgen.kernel.realtime import load
+
 from .conftest import Deepgen, Finished, at_once
 
 ANSWERS = """
@@ -117,6 +119,33 @@ def test_a_served_model_teaches_as_its_result_file_does(
     np.testing.assert_allclose(found[1], wanted[1], atol=1e-6)
     deepgen("run", "asks.yaml", "--num_ranks=1", "--output_dir=again", "--do_eval=false", "--do_predict=false")
     assert server.requests() == asked, "what it said is kept"
+
+
+def test_a_student_does_not_need_its_teacher_any_more(place: Path, deepgen: Deepgen, classifier: Finished) -> None:
+    socket = place / "teacher.sock"
+    plugin = f'plugin: ["unix:{socket}"]\ntrain_dir: train.tsv\ntrain_header: text,label\nmax_steps: 2'
+    student = STUDENT.format(more=plugin, **{"from": "a server", "labels": "sentiment:text:labels"})
+    (place / "asks.yaml").write_text(student + "outputter_num_workers: 1\n")
+    with started(classifier.folder, f"--listen=unix:{socket}"):
+        deepgen("run", "asks.yaml")
+    socket.unlink(missing_ok=True)
+    lines = (place / "runs" / "asks" / "predict.txt").read_text()
+    wanted = result(place / "runs" / "asks" / "predict.txt")
+    header = "--train_model_header=cls_tokenize:text:tokens,convert2multilabel:label:labels"
+    at_once(
+        deepgen,
+        ["predict", "--from", "runs/asks", "--predict_dir=eval.tsv", "--output_dir=alone"],
+        ["check", "runs/asks/model", "--do_train=true", header],
+    )
+    assert (place / "alone" / "predict.txt").read_text() == lines
+    rows = load(place / "runs" / "asks", predict_header="text").predict([{"text": text} for text in wanted[0]])
+    np.testing.assert_allclose([row["scores"] for row in rows if row], wanted[1], atol=1e-6)
+    with started(place / "runs" / "asks", f"--listen=unix:{socket}") as (_, said):
+        assert said.startswith("asks is served at")
+    socket.unlink(missing_ok=True)
+    told = deepgen("run", "runs/asks/model", "--do_train=true", "--output_dir=more", exits=2).stderr
+    away = f"plugin unix:{socket}: cannot be reached: No such file or directory"
+    assert re.fullmatch(rf"deepgen: runs/asks/model/scene.yaml:\d+: {away}\n", told)
 
 
 def test_a_server_that_is_away_is_said_before_anything_starts(place: Path, deepgen: Deepgen) -> None:
