@@ -9,7 +9,6 @@ from .contracts import Field, Metric, Model, Outputter, Plugin, Processor
 from .errors import UserError
 from .options import build, options_of
 from .plugin_code import digest
-from .resolve import named_plugins
 from .scene import Scene
 from .schemas import described, field_message, option_message, scene_message
 
@@ -51,16 +50,13 @@ def describe(found: registry.Found) -> plugin_pb2.PluginDescriptor:
 
 def describe_scene(scene: Scene) -> scene_pb2.Scene:
     """A resolved scene with the origin of each value."""
-    plugins = []
-    for kind, name in dict.fromkeys((kind, name) for kind, name, _ in named_plugins(scene.values)):
-        if (one := scene.unreached.get((kind, name))) is not None:
-            version, source = one.version, one.endpoint
-        else:
-            found = registry.find(kind, name)
-            version, source = found.version, found.source
-        plugins.append(scene_pb2.PluginReference(kind=kind, name=name, version=version, source=source))
     message = scene_message(scene)
-    message.plugins.extend(plugins)
+    for reference in message.plugins:
+        if (one := scene.unreached.get((reference.kind, reference.name))) is not None:
+            reference.version, reference.source = one.version, one.endpoint
+        else:
+            found = registry.find(reference.kind, reference.name)
+            reference.version, reference.source = found.version, found.source
     return message
 
 

@@ -4,6 +4,7 @@
     ├── UserError               the user can mend it: one line, exit code 2, never a traceback
     │   ├── SceneError          a setting, a header or a scene file
     │   ├── PluginError         a plugin is missing, broken or named twice
+    │   │   └── NoPlugin        the one of a kind and name: missing, or cannot be imported
     │   └── DataError           a file or a row of it
     └── RunError                the run failed: one line with the cause, exit code 1
         └── Interrupted         Ctrl-C or SIGTERM: exit code 130
@@ -33,6 +34,15 @@ class SceneError(UserError):
 
 class PluginError(UserError):
     """A plugin is missing, broken or named twice."""
+
+
+class NoPlugin(PluginError):
+    """A plugin is not there, or not with what it imports."""
+
+    def __init__(self, message: str, plugin: str = "") -> None:
+        """`plugin` is its title, such as "metric 'acc'"."""
+        super().__init__(message)
+        self.plugin = plugin
 
 
 class DataError(UserError):

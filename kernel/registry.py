@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from . import architectures
 from .architectures import register_model as register_model
 from .contracts import Metric, Model, Outputter, Plugin, Processor, Trainer
-from .errors import PluginError, did_you_mean
+from .errors import NoPlugin, PluginError, did_you_mean
 from .offers import blame, offers
 
 KINDS: dict[str, type[Plugin]] = {
@@ -195,7 +195,8 @@ def find(kind: str, name: str) -> Found:
     if not places:
         known = names(kind)
         near = did_you_mean(name, known)
-        raise PluginError(f"no {kind} is called '{name}'{near or '; there are ' + ', '.join(sorted(known))}")
+        others = near or "; there are " + ", ".join(sorted(known))
+        raise NoPlugin(f"no {kind} is called '{name}'{others}", f"{kind} '{name}'")
     if len(places) > 1:
         raise PluginError(f"{kind} '{name}' is registered twice: in {places[0][0]} and in {places[1][0]}")
     place, load = places[0]
@@ -204,7 +205,8 @@ def find(kind: str, name: str) -> Found:
     except PluginError:
         raise
     except Exception as error:
-        raise PluginError(f"{kind} '{name}' cannot be imported: {blame(error, Path(place))}") from error
+        title = f"{kind} '{name}'"
+        raise NoPlugin(f"{title} cannot be imported: {blame(error, Path(place))}", title) from error
     if (kind, name) not in _registered:
         raise PluginError(f"{place} registers no {kind} called '{name}'; decorate its class with @{kind}('{name}')")
     plugin = _registered[kind, name]

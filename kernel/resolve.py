@@ -10,7 +10,7 @@ from . import architectures, old_scene, registry, retired
 from .errors import PluginError, SceneError, did_you_mean
 from .options import Option, options_of
 from .parsing import Raw
-from .scene import SPLITS, Origin, Scene, Split, Value
+from .scene import SPLITS, Origin, Scene, Split, Value, named_plugins
 from .sources import ELSEWHERE, Given, read_scene_file, read_tokens, shown_path
 from .stand_ins.loading import load
 from .stand_ins.recorded import Recorded, read, said
@@ -189,27 +189,6 @@ def _own_architectures(task: str) -> Iterator[str]:
         shown = f"{shown_path(Path(file))}:{line}" if colon and line.isdigit() else place
         name = key.partition(".")[2]
         yield f"the model class of {shown} is built for {f'checkpoints of {name}' if name else 'every checkpoint'}"
-
-
-def named_plugins(values: Mapping[str, Value]) -> Iterator[tuple[str, str, str]]:
-    """(kind, name, setting) of every plugin that the settings name."""
-    if values["task"].value:
-        yield "model", values["task"].value, "task"
-    yield "trainer", values["trainer"].value, "trainer"
-    for name in values["eval_metrics"].value:
-        if name != "eval_loss":
-            yield "metric", name.partition(":")[0], "eval_metrics"
-    if values["output_type"].value:
-        yield "outputter", values["output_type"].value, "output_type"
-    else:
-        yield "outputter", "score", "output_type"
-        yield "outputter", "generation", "output_type"
-        yield "outputter", "embedding", "output_type"
-    for split in SPLITS:
-        setting = f"{split}_model_header"
-        for text in values[setting].value:
-            parts = text.split(":")
-            yield "processor", parts[0].strip() if len(parts) > 1 else "basic", setting
 
 
 def _expand_max_length(given: Sequence[Given], declared: Mapping[str, Option], notes: list[str]) -> list[Given]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -114,6 +114,11 @@ class Scene:
         """`scenes/x.yaml:3: learning_rate`, for messages; `--learning_rate` when it came from the command line."""
         return self.values[name].origin.place(name)
 
+    @property
+    def plugins(self) -> list[tuple[str, str]]:
+        """(kind, name) of each plugin that it names."""
+        return list(dict.fromkeys((kind, name) for kind, name, _ in named_plugins(self.values)))
+
     @cached_property
     def settings(self) -> SceneSettings:
         """The plugins and headers."""
@@ -201,3 +206,24 @@ class Scene:
             return build(plugin, values, f"{kind} {name}")
         except SceneError as error:
             raise self.placed(error) from None
+
+
+def named_plugins(values: Mapping[str, Value]) -> Iterator[tuple[str, str, str]]:
+    """(kind, name, setting) of every plugin that the settings name."""
+    if values["task"].value:
+        yield "model", values["task"].value, "task"
+    yield "trainer", values["trainer"].value, "trainer"
+    for name in values["eval_metrics"].value:
+        if name != "eval_loss":
+            yield "metric", name.partition(":")[0], "eval_metrics"
+    if values["output_type"].value:
+        yield "outputter", values["output_type"].value, "output_type"
+    else:
+        yield "outputter", "score", "output_type"
+        yield "outputter", "generation", "output_type"
+        yield "outputter", "embedding", "output_type"
+    for split in SPLITS:
+        setting = f"{split}_model_header"
+        for text in values[setting].value:
+            parts = text.split(":")
+            yield "processor", parts[0].strip() if len(parts) > 1 else "basic", setting

@@ -189,7 +189,7 @@ def described(plugin: Any, source: str) -> plugin_pb2.PluginDescriptor:
 
 
 def scene_message(scene: Scene) -> scene_pb2.Scene:
-    """A scene's settings with their values and origins."""
+    """A scene's settings with their values and origins, and the plugins that it names."""
     settings = [
         scene_pb2.Setting(
             name=value.option.name,
@@ -199,4 +199,5 @@ def scene_message(scene: Scene) -> scene_pb2.Scene:
         )
         for value in scene.values.values()
     ]
-    return scene_pb2.Scene(name=scene.name, path=str(scene.path or ""), settings=settings)
+    plugins = [scene_pb2.PluginReference(kind=kind, name=name) for kind, name in scene.plugins]
+    return scene_pb2.Scene(name=scene.name, path=str(scene.path or ""), settings=settings, plugins=plugins)

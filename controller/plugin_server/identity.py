@@ -17,7 +17,7 @@ from deepgen.v1.plugin_service_pb2_grpc import PluginServiceServicer
 from ...kernel import registry
 from ...kernel.contracts import Plugin
 from ...kernel.descriptors import describe
-from ...kernel.errors import DeepgenError, PluginError
+from ...kernel.errors import DeepgenError, NoPlugin, PluginError
 from ...kernel.wire_features import PARTS, SHARED_MEMORY, TOKENIZER, VERSIONS, common_version, missing
 from . import host_memory
 from .gate import Work
@@ -108,13 +108,11 @@ class Plugins(PluginServiceServicer):
             try:
                 notes = asked.check(scene_of(request.scene), tuple(request.splits))  # type: ignore[arg-type]
                 return wire.CheckResponse(notes=notes)
-            except PluginError as error:
-                plugin = title(asked)
-                if absent := absent_plugins(request.scene):
-                    note = f"{plugin} could not check the scene where it runs, without {', '.join(absent)}"
-                    return wire.CheckResponse(notes=[note])
-                return wire.CheckResponse(failure=failure(error))
             except (Exception, SystemExit) as error:
+                absent = absent_plugins(request.scene)
+                if isinstance(error, NoPlugin) and error.plugin in absent:
+                    note = f"{title(asked)} could not check the scene where it runs, without {error.plugin}"
+                    return wire.CheckResponse(notes=[note])
                 return wire.CheckResponse(failure=failure(error))
 
     def Probe(self, request: wire.ProbeRequest, context: grpc.ServicerContext) -> wire.ProbeResponse:

@@ -139,6 +139,6 @@ def test_an_entry_point(tmp_path: Path, wrong: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     if wrong:
-        assert "PluginError metric 'toy_of_a_package' cannot be imported: ModuleNotFoundError" in done.stdout
+        assert "NoPlugin metric 'toy_of_a_package' cannot be imported: ModuleNotFoundError" in done.stdout
     else:
         assert done.stdout == "entry point metric.toy_of_a_package = toy_of_a_package:Toy 1.2\n"

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepgen.kernel.contracts import BadRow, BadRows, Field, Metric, Outputter, Predictions, Processor, State
-from deepgen.kernel.errors import DataError, SceneError
+from deepgen.kernel.errors import DataError, PluginError, SceneError
 from deepgen.kernel.options import Range
 from deepgen.kernel.registry import metric, outputter, processor
 
@@ -68,6 +68,8 @@ class Measure(Processor):
     def check(self, scene: Any, splits: Sequence[Any]) -> Sequence[str]:
         if scene.values["seed"].value == 13:
             raise SceneError("seed is unlucky")
+        if scene.values["seed"].value == 14:
+            raise PluginError("package lucky is not installed")
         return [f"{scene.name}: {','.join(splits)}", scene.where("unit")]
 
 

@@ -194,6 +194,26 @@ def test_a_scene_with_plugins_that_are_elsewhere_is_let_pass(served: Served) -> 
     assert note == "outputter 'asks' could not check the scene where it runs, without processor 'theirs'"
 
 
+def test_what_a_plugin_itself_says_is_no_note_where_others_are_elsewhere(served: Served) -> None:
+    stubs = served.stubs
+    stubs.configure("alone", "processor", "measure", inputs=["text"], output="labels")
+    scene = scene_pb2.Scene(name="x", plugins=[scene_pb2.PluginReference(kind="processor", name="theirs")])
+    scene.settings.add(name="seed", value="14", declared_by="kernel")
+    answer = stubs.plugin.Check(wire.CheckRequest(instance="alone", scene=scene, splits=["train"]))
+    assert (answer.failure.kind, answer.failure.message) == ("PluginError", "package lucky is not installed")
+
+
+def test_an_error_with_another_plugin_that_is_here_is_no_note(served: Served) -> None:
+    stubs = served.stubs
+    stubs.configure("asks too", "outputter", "asks")
+    for header, kind in (("theirs:text:labels", ""), ("basic:text:labels,nowhere:text:more", "PluginError")):
+        scene = scene_pb2.Scene(name="x", plugins=[scene_pb2.PluginReference(kind="processor", name="theirs")])
+        scene.settings.add(name="train_model_header", value=header, declared_by="kernel")
+        scene.settings.add(name="train_header", value="text", declared_by="kernel")
+        answer = stubs.plugin.Check(wire.CheckRequest(instance="asks too", scene=scene, splits=["train"]))
+        assert answer.failure.kind == kind
+
+
 def test_payloads_are_put_aside_in_pieces_and_given_once(served: Served) -> None:
     stubs = served.stubs
     whole = os.urandom(9 << 20)
