@@ -110,7 +110,7 @@ def members(cookie: str, root: int | None = None) -> list[Process]:
 
     Without this process, those above it, and trackers with what they started.
     """
-    stats = {int(entry): stat for entry in os.listdir(PROC) if entry.isdigit() and (stat := _stat(int(entry)))}
+    stats = _stats()
     spared = set(_line(os.getpid(), stats))
     trackers: set[int] = set()
     belonging: set[int] = set()
@@ -133,6 +133,26 @@ def members(cookie: str, root: int | None = None) -> list[Process]:
         if pid in belonging or (root is not None and root in line):
             found.append(Process(pid, stat.start_time, boot_id()))
     return found
+
+
+def descendants(root: int) -> list[Process]:
+    """The living processes that descend from one, and that one."""
+    stats = _stats()
+    lines = ((pid, stat) for pid, stat in stats.items() if stat.lives and root in _line(pid, stats))
+    return [Process(pid, stat.start_time, boot_id()) for pid, stat in lines]
+
+
+def command_of(pid: int) -> list[str]:
+    """The words that a process was started with; none where it is gone."""
+    try:
+        words = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+    return [os.fsdecode(word) for word in words[:-1]]
+
+
+def _stats() -> dict[int, _Stat]:
+    return {int(entry): stat for entry in os.listdir(PROC) if entry.isdigit() and (stat := _stat(int(entry)))}
 
 
 def _line(pid: int, stats: dict[int, _Stat]) -> list[int]:

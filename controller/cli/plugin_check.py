@@ -67,6 +67,10 @@ def main(arguments: Sequence[str]) -> int:
         if over != "process":
             served = (sys.executable, "-m", "deepgen.controller.cli", "plugin", "serve", *words)
             _wire(Endpoint(f"exec:{shlex.join(served)}", "exec", command=served), given, only, report)
+    if not report.outcomes:
+        what = f"no check whose id begins with '{only}'" if only else "no check"
+        where = "" if over == "both" else f" with --over {over}"
+        raise UserError(f"{what} is for {' '.join(words)}{where}: nothing was checked")
     report.close(time.monotonic() - begin)
     return report.code
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import grpc
+import pyarrow as pa
 
-from deepgen.v1.plugin_service_pb2 import PutRequest
+from deepgen.v1.outputter_service_pb2 import AssembleRequest
+from deepgen.v1.payload_pb2 import Payload
+from deepgen.v1.plugin_service_pb2 import GetRequest, PutRequest
 
 from ...kernel.wire_features import PIECE
 from . import parcels
+from .answers import predictions
+from .case import Case
 from .checks import Wrong, check
 from .lasting import LONG_ENOUGH, lasting
-from .load import begun, carried, far, given_back, problem, send
+from .load import begun, carried, far, given_back, problem, send, wire
+from .outputters import format_all
 from .server import Server
 from .subject import differing
 
@@ -69,10 +76,31 @@ def put(server: Server) -> None:
         raise Wrong("a payload after some that were cancelled", "other bytes", "the same")
 
 
+@check("cancel.assemble", "Rows of a file that stop coming do no harm: the file is made as before.",
+       of="outputter", needs_wire=True, ability="assemble")  # fmt: skip
+def assemble(case: Case) -> None:
+    link = wire(case)
+    rows = format_all(case, predictions(problem(case), range(5)))
+    portion = Payload(arrow=parcels.batch(pa.RecordBatch.from_pydict({"row": pa.array(rows, pa.binary())})))
+    whole = case.subject.assemble(case.main, [rows], len(rows))
+
+    def requests() -> Iterator[AssembleRequest]:
+        yield AssembleRequest(instance=case.main, count=10)
+        yield AssembleRequest(rows=portion)
+        time.sleep(0.3)
+        yield AssembleRequest(rows=portion)
+
+    for _ in range(3):
+        answers: Any = link.outputter.Assemble(requests(), timeout=30, metadata=link.metadata())
+        time.sleep(0.1)
+        answers.cancel()
+        link.still_well("a file that was cancelled")
+        if case.subject.assemble(case.main, [rows], len(rows)) != whole:
+            raise Wrong("a file after one that was cancelled", "other bytes", "the same")
+
+
 @check("cancel.get", "A payload whose reader goes away does no harm.", of="server")
 def get(server: Server) -> None:
-    from deepgen.v1.plugin_service_pb2 import GetRequest
-
     link = server.wire
     key = parcels.put(link, b"g" * (3 * PIECE))
     answers = link.plugin.Get(GetRequest(key=key), timeout=30, metadata=link.metadata())

@@ -17,7 +17,7 @@ from ...kernel.errors import UserError
 from ...kernel.options import options_of
 from ...kernel.schemas import options_class
 from . import cells
-from .checks import Skipped, short
+from .checks import Skipped, Wrong, short
 from .subject import Failed, Subject, Unread, take
 
 LEAST = 6
@@ -94,19 +94,25 @@ class Case:
 
         Raises:
             Skipped: there are not enough.
+            Wrong: it fails at each, and names no bad row of any.
         """
-        instance, best, words = self.main, Sample(pa.RecordBatch.from_pydict({}), ()), "none was tried"
+        instance, best = self.main, Sample(pa.RecordBatch.from_pydict({}), ())
+        refused: list[Exception] = []
         values = cells.families(cells.labels_of(self.descriptor, dict(self.options)))
         for names in itertools.product(values, repeat=len(self.inputs)):
             columns = [pa.array(values[name], pa.string()) for name in names]
-            rows, words = self._readable(instance, pa.RecordBatch.from_arrays(columns, names=list(self.inputs)))
+            rows, why = self._readable(instance, pa.RecordBatch.from_arrays(columns, names=list(self.inputs)))
+            refused += why
             if len(rows) > len(best.rows):
                 best = Sample(rows, names)
             if len(best.rows) == ENOUGH:
                 break
-        if len(best.rows) < LEAST:
-            raise Skipped(f"no rows were found that it can read: {short(words, 160)}")
-        return best
+        if len(best.rows) >= LEAST:
+            return best
+        if refused and all(isinstance(one, Failed) for one in refused):
+            raise Wrong(f"rows of texts, such as {values['sentences'][3]!r}", refused[0], "features, or bad rows")
+        words = short(refused[-1], 160) if refused else "none was tried"
+        raise Skipped(f"no rows were found that it can read: {words}")
 
     @cached_property
     def wide(self) -> pa.RecordBatch | None:
@@ -115,25 +121,25 @@ class Case:
         rows = pa.RecordBatch.from_arrays(columns, names=list(self.inputs))
         return rows if len(self._readable(self.main, rows)[0]) == len(rows) else None
 
-    def _readable(self, instance: str, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, str]:
-        """The rows that it takes, and its words where it takes none."""
-        words = ""
+    def _readable(self, instance: str, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Exception]]:
+        """The rows that it takes, and how it refused the others."""
+        refused: list[Exception] = []
         for _ in range(4):
             if not rows.num_rows:
                 break
             try:
                 self.subject.process(instance, rows)
-                return rows, words
+                return rows, refused
             except Unread as unread:
-                words = str(unread)
+                refused.append(unread)
                 bad = {row.row for row in unread.rows}
                 if not bad:
                     break
                 rows = take(rows, [row for row in range(rows.num_rows) if row not in bad])
             except Failed as failed:
-                words = str(failed)
+                refused.append(failed)
                 break
-        return rows.slice(0, 0), words
+        return rows.slice(0, 0), refused
 
     @property
     def rows(self) -> pa.RecordBatch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 import threading
 import time
@@ -113,7 +112,7 @@ def exactly_once(case: Case) -> None:
             """In the middle of the call that follows, or of the one behind it."""
             program = server.program
             if program is not None and batch in moments:
-                threading.Timer(draw.uniform(0, 0.003), program.signal, (signal.SIGKILL,)).start()
+                threading.Timer(draw.uniform(0, 0.003), program.kill).start()
 
         made = result_file(_Again(case), whole, Path(wild), kill)
         time.sleep(0.05)

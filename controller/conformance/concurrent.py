@@ -22,7 +22,7 @@ def _alone(case: Case) -> list[pa.RecordBatch]:
 
 @check("concurrent.instances", "Several instances are called at once, and each gives its own answers.", of="server")
 def instances(server: Server) -> None:
-    for case in server.able:
+    for case in server.takers:
         alone = _alone(case)
         for place in range(CALLS):
             case.configured(f"one of {place}")
@@ -43,7 +43,7 @@ def _asked(case: Case, place: int, alone: pa.RecordBatch) -> None:
 
 @check("concurrent.one_instance", "Calls of one instance at the same time are all answered rightly.", of="server")
 def one_instance(server: Server) -> None:
-    for case in server.able:
+    for case in server.takers:
         alone = _alone(case)
         under_way = [begun(case, carried(case, 20, place)) for place in range(CALLS)]
         for right, call in zip(alone, under_way, strict=True):

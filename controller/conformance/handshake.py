@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
-from deepgen.v1.plugin_service_pb2 import DescribeRequest, HandshakeResponse, ProbeRequest
+from deepgen.v1.plugin_service_pb2 import (
+    DescribeRequest,
+    GetRequest,
+    HandshakeResponse,
+    ProbeRequest,
+    PutRequest,
+    ReleaseRequest,
+    ShutdownRequest,
+)
 
 from ...kernel.wire_features import PARTS, SHARED_MEMORY
 from .checks import Skipped, Wrong, check, equal
+from .load import carried, far, problem
 from .regions import Region
 from .server import FEATURES, Server, greeting
-from .wire import Refused
+from .wire import Refused, Wire
 
 
 def _said(server: Server, **more: object) -> HandshakeResponse:
@@ -157,12 +168,25 @@ def _unauthenticated(server: Server, token: str) -> None:
     wire = server.wire
     if not wire.token:
         raise Skipped("it was given no token")
-    calls = (
-        (wire.plugin.Handshake, greeting(), "Handshake"),
-        (wire.plugin.Describe, DescribeRequest(), "Describe"),
-        (wire.plugin.Probe, ProbeRequest(), "Probe"),
-    )
-    for method, request, name in calls:
-        given = f"{name} {'with another token' if token else 'without a token'}"
-        refused = wire.refusal(method, request, token=token)
-        equal(given, refused.code if refused else "an answer", "UNAUTHENTICATED")
+    link, how = wire.plugin, "with another token" if token else "without a token"
+    calls: list[tuple[str, Callable[..., Any], Any]] = [
+        ("Handshake", link.Handshake, greeting()),
+        ("Describe", link.Describe, DescribeRequest()),
+        ("Probe", link.Probe, ProbeRequest()),
+        ("Release", link.Release, ReleaseRequest(instance="nobody's")),
+        ("Put", link.Put, iter([PutRequest(data=b"1")])),
+        ("Get", lambda *asked, **more: list(link.Get(*asked, **more)), GetRequest(key="nobody's")),
+    ]
+    for case in server.able:
+        rows = far(case).first(case.main, carried(case, 1), problem=problem(case))
+        calls.append((f"the call of {case.title}", far(case).method(), rows))
+    for name, method, request in calls:
+        _refused_as_unknown(wire, f"{name} {how}", method, request, token)
+    if server.is_ours:
+        with server.another() as (_, other):
+            _refused_as_unknown(other, f"Shutdown {how}", other.plugin.Shutdown, ShutdownRequest(), token)
+
+
+def _refused_as_unknown(wire: Wire, given: str, method: Callable[..., Any], request: Any, token: str) -> None:
+    refused = wire.refusal(method, request, token=token)
+    equal(given, refused.code if refused else "an answer", "UNAUTHENTICATED")

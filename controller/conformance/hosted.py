@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,7 @@ from ...kernel.connections import Connection
 from ...kernel.contracts import Outputter
 from ...kernel.payload import from_state
 from ...kernel.stand_ins.classes import classes_at
+from ..processes import command_of, descendants
 from .answers import predictions
 from .case import Case
 from .checks import Skipped, Wrong, check
@@ -38,7 +40,7 @@ def _hosted(server: Server) -> Iterator[list[tuple[Case, Case]]]:
         with redirect_stderr(io.StringIO()):  # what the host says of a program that is killed on purpose
             yield [
                 (case, Case(Near(classes[case.kind, case.descriptor.name], case.descriptor), case.options, case.quick))
-                for case in server.able
+                for case in server.takers
             ]
     finally:
         connection.end()
@@ -72,8 +74,6 @@ def _compare(what: str, one: object, other: object) -> None:
 @check("host.answers", "A run's own host gets the answers that the plugin gives.", of="server")
 def answers(server: Server) -> None:
     with _hosted(server) as pairs:
-        if not pairs:
-            raise Skipped("none of its plugins takes rows with these options")
         for case, hosted in pairs:
             by_itself, by_host = _work(case, case), _work(hosted, case)
             for number in range(3):
@@ -89,13 +89,15 @@ def killed(server: Server) -> None:
         for case, hosted in pairs:
             work = _work(hosted, case)
             right = [work(number) for number in range(kills)]
+            dead: list[bool] = []
             for number in range(kills):
-                killing = threading.Timer(0.001 * number, _kill, (server.endpoint.command,))
+                killing = threading.Timer(0.001 * number, _kill, (server.endpoint.command, dead))
                 killing.start()
                 for place in range(kills):
                     _compare(f"{case.title}: a batch while its process is killed", right[place], work(place))
                 killing.join()
                 _compare(f"{case.title}: a batch after its process was killed", right[number], work(number))
+            _seen_dead(dead)
 
 
 @check(
@@ -114,28 +116,36 @@ def exactly_once(server: Server) -> None:
         outputter: Outputter = subject.made(outputters[0].main)
         whole = predictions(outputters[0].problems[0], range(BATCHES * BATCH))
         times = (3,) if server.quick else (1, 3, 8, 10, 12)
+        dead: list[bool] = []
 
         def kill(batch: int) -> None:
             """In the middle of a call, and once between two."""
             if batch == BATCHES // 2:
-                _kill(server.endpoint.command)
+                _kill(server.endpoint.command, dead)
             elif batch in times:
-                threading.Timer(0.002, _kill, (server.endpoint.command,)).start()
+                threading.Timer(0.002, _kill, (server.endpoint.command, dead)).start()
 
         with tempfile.TemporaryDirectory() as calm, tempfile.TemporaryDirectory() as wild:
             right = result_file(outputter, whole, Path(calm))
             made = result_file(outputter, whole, Path(wild), kill)
         if made != right:
             raise Wrong(f"{len(whole.rows)} rows, its process killed meanwhile", "another file", "the same bytes")
+        _seen_dead(dead)
 
 
-def _kill(command: tuple[str, ...]) -> None:
-    """Kills the program that the host has started, which is the child of its keeper, which is this process's child."""
-    import psutil  # a plugin's own environment, where plugins are checked as well, need not have it
+def _seen_dead(dead: list[bool]) -> None:
+    """Refuses to have checked anything where nothing was killed."""
+    if not any(dead):
+        raise Wrong("kill -9 of the program that the host has started", "none was found", "a process below its keeper")
 
-    for child in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-            words = child.cmdline()
-            if any(word.endswith("keeper.py") for word in words) and words[-len(command) :] == list(command):
-                for program in child.children():
-                    program.send_signal(signal.SIGKILL)
+
+def _kill(command: tuple[str, ...], dead: list[bool]) -> None:
+    """Kills the program that the host has started, and what that has started; notes whether there was one.
+
+    It is a child of its keeper, which is a child of this process.
+    """
+    for keeper in descendants(os.getpid()):
+        words = command_of(keeper.pid)
+        if any(word.endswith("keeper.py") for word in words) and words[-len(command) :] == list(command):
+            below = [process for process in descendants(keeper.pid) if process != keeper]
+            dead += [process.signal(signal.SIGKILL) for process in below]

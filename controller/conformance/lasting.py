@@ -35,7 +35,7 @@ def lasting(server: Server, seconds: float, least: float | None = None, most: in
         Skipped: it is done in less than `least`, by default `seconds`.
     """
     if server.slow is None:
-        tried = [_timed(case, MIB) for case in [server.some, *server.able[1:]]]
+        tried = [_timed(case, MIB) for case in server.takers]
         server.slow = max(tried, key=lambda work: work.seconds)
     work: Work = server.slow
     while work.seconds < seconds and len(work.rows) < most:

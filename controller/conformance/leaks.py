@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from deepgen.v1.plugin_service_pb2 import ProbeRequest
 
+from ..processes import descendants
 from . import parcels
 from .answers import predictions
 from .case import Case
@@ -23,8 +25,12 @@ ROOM = 16 * MIB
 
 
 def resident(pid: int) -> int:
-    """Bytes of a process that are in memory."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes in memory of a process and of those that it has started: the command may be a script around the plugin."""
+    pages = 0
+    for process in descendants(pid):
+        with suppress(OSError):  # it has ended meanwhile
+            pages += int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _growth(pid: int, batches: int, work: Callable[[], object]) -> int:

@@ -97,6 +97,10 @@ def pure(case: Case) -> None:
         for came in (_scores(case, states, np.arange(ROWS), whole.class_names), first):
             if words := unlike(right, came):
                 raise Wrong(f"{problem}: three states merged and computed twice", words, "the same scores")
+        state = case.subject.update(case.main, whole)
+        came, again = (case.subject.compute(case.main, state, whole.class_names) for _ in range(2))
+        if words := unlike(came, again):
+            raise Wrong(f"{problem}: one state computed twice", words, "the same scores")
 
 
 @check("metric.keys", "Compute gives the keys that are declared, the main one first, before any others.", of="metric")
@@ -113,7 +117,8 @@ def keys(case: Case) -> None:
 
 @check("metric.no_rows", "No rows have scores, too: the declared keys, nan where a score is not defined.", of="metric")
 def no_rows(case: Case) -> None:
-    declared = list(case.configured(case.main).keys)
+    case.main  # noqa: B018 - skipped where it cannot be configured
+    declared = list(case.configured().keys)
     for problem in case.problems:
         nothing = case.subject.update(case.main, predictions(problem, []))
         for what, state in (("the state of no batch", {}), ("the state of a batch without rows", nothing)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -107,6 +108,24 @@ def stream(case: Case) -> None:
         made = parcels.opened(link, answer.answers.rows, what="PredictStream")
         if words := differing(_answers(case.subject.predict(part)), _answers(made), CLOSE):
             raise Wrong("requests in a stream", words, "the answers as to Predict, in order")
+
+
+@check("model.stream_cancelled", "A stream that is cancelled in the middle does no harm: the next call is answered.",
+       of="model")  # fmt: skip
+def stream_cancelled(case: Case) -> None:
+    rows = _rows(case)
+    link = wire(case)
+    before = _answers(case.subject.predict(rows))
+    request = PredictRequest(rows=Payload(arrow=parcels.batch(rows)))
+    for _ in range(3):
+        answers: Any = link.model.PredictStream(iter([request] * 200), timeout=60, metadata=link.metadata())
+        next(answers)
+        answers.cancel()
+        link.still_well("a stream that was cancelled")
+        if words := differing(before, _answers(case.subject.predict(rows)), CLOSE):
+            raise Wrong("a call after a stream that was cancelled", words, "the answers as before")
+    made = len(link.stream(link.model.PredictStream, iter([request] * 3)))
+    equal("3 requests, after streams that were cancelled", f"{made} answers", "3 answers")
 
 
 @check("model.lines", "With `lines`, each row has the line of a result file, too.", of="model")

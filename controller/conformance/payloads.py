@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
 
 import pyarrow as pa
 
 from deepgen.v1.payload_pb2 import Payload
-from deepgen.v1.plugin_service_pb2 import GetRequest
+from deepgen.v1.plugin_service_pb2 import GetRequest, PutRequest
 
 from ...kernel.wire_features import SHARED_MEMORY
 from . import parcels
@@ -29,7 +31,7 @@ def _same(case: Case, rows: pa.RecordBatch, payload: Payload, way: str) -> None:
 
 @check("payload.several_batches", "An Arrow stream of several record batches, one empty, is read as one.", of="server")
 def several_batches(server: Server) -> None:
-    for case in server.able:
+    for case in server.takers:
         rows = table(case, 12)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as stream:
@@ -41,7 +43,7 @@ def several_batches(server: Server) -> None:
 @check("payload.shared", "Rows in shared memory give what rows in the message give.", of="server")
 def shared(server: Server) -> None:
     _needs_memory(server)
-    for case in server.able:
+    for case in server.takers:
         rows = of_size(case, 2 * MIB)
         data = parcels.batch(rows)
         with Region(len(data) + 4096, b"\xaa") as region:
@@ -55,7 +57,7 @@ def shared(server: Server) -> None:
        of="server")  # fmt: skip
 def room(server: Server) -> None:
     _needs_memory(server)
-    for case in server.able:
+    for case in server.takers:
         rows = of_size(case, 3 * MIB)
         inline = given_back(case, send(case, parcels.parcel(wire(case), parcels.batch(rows))))
         for size, fits in ((8 * len(parcels.batch(inline)), True), (16, False)):
@@ -81,10 +83,28 @@ def _needs_memory(server: Server) -> None:
 
 @check("payload.parts", "Rows that were put aside in pieces give what rows in the message give.", of="server")
 def parts(server: Server) -> None:
-    for case in server.able:
+    for case in server.takers:
         rows = of_size(case, 5 * MIB)
         key = parcels.put(wire(case), parcels.batch(rows))
         _same(case, rows, Payload(parts=key), f"{case.title}: in pieces of 4 MiB")
+
+
+@check("payload.parts_slow", "Pieces that come slowly arrive whole, and calls beside them are answered meanwhile.",
+       of="server")  # fmt: skip
+def parts_slow(server: Server) -> None:
+    link, data = server.wire, os.urandom(6 * 1024)
+
+    def pieces() -> Iterator[PutRequest]:
+        for begin in range(0, len(data), 1024):
+            time.sleep(0.2)
+            yield PutRequest(data=data[begin : begin + 1024])
+
+    under_way = link.begin(link.plugin.Put, pieces())
+    link.still_well("pieces that come slowly have begun")
+    for case in server.able:
+        given_back(case, send(case, carried(case, 3)), what=f"{case.title}, while pieces come slowly")
+    if parcels.get(link, under_way.result().key) != data:
+        raise Wrong("6 pieces, one in 0.2 s", "other bytes", "the same")
 
 
 @check("payload.parts_large", "More than a message can hold goes there and back in pieces.", of="server")

@@ -102,6 +102,11 @@ class Program:
         """Sends it a signal."""
         self.process.send_signal(number)
 
+    def kill(self) -> None:
+        """As kill -9 of it and of what it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def last_words(self) -> str:
         """The last that it printed."""
         self._log.seek(0)
@@ -110,8 +115,7 @@ class Program:
 
     def end(self) -> None:
         """Kills what is left of it and its children, and removes its folder."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self.kill()
         self.process.wait()
         self._ours.close()
         self._log.close()

@@ -122,22 +122,27 @@ class Server:
             if case.kind in ("processor", "metric", "outputter") and case.kind not in found:
                 try:
                     ready = case.main if case.kind != "processor" else case.sample
-                except Skipped:
+                except (Skipped, Wrong):  # checks of its own say so
                     continue
                 if ready and _is_quick(case):
                     found[case.kind] = case
         return list(found.values())
 
     @property
-    def some(self) -> Case:
-        """A plugin that takes rows.
+    def takers(self) -> list[Case]:
+        """The same, for a check that has nothing to look at without one.
 
         Raises:
             Skipped: there is none.
         """
         if not self.able:
             raise Skipped("none of its plugins takes rows with these options, or a megabyte in a few seconds")
-        return self.able[0]
+        return self.able
+
+    @property
+    def some(self) -> Case:
+        """The first of them; raises like `takers`."""
+        return self.takers[0]
 
     def probe(self) -> None:
         """Refuses a server that is not well any more."""

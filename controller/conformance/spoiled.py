@@ -40,7 +40,7 @@ def oversize(server: Server) -> None:
 
 def _harmless(server: Server, make: Callable[[Case], Payload], what: str) -> None:
     """A failure in the answer, or a status that says the request is wrong; the next call is answered."""
-    for case in server.able:
+    for case in server.takers:
         given = f"{case.title}: {what}"
         try:
             answer = send(case, make(case))
@@ -63,7 +63,7 @@ def largest(server: Server) -> None:
         raise Skipped("60 MB in a message; left out by --quick")
     case = server.some
     rows = of_size(case, 58 * MIB)
-    send(case, Payload(arrow=parcels.batch(rows)), seconds=300)
+    given_back(case, send(case, Payload(arrow=parcels.batch(rows)), seconds=300), what=f"{rows.num_rows} rows")
 
 
 @check("payload.garbage", "Bytes that are no Arrow stream are refused, and no harm is done.", of="server")
@@ -93,7 +93,7 @@ def nowhere(server: Server) -> None:
 
 @check("payload.wrong_columns", "Numbers where texts belong, or too few columns, do no harm.", of="server")
 def wrong_columns(server: Server) -> None:
-    for case in server.able:
+    for case in server.takers:
         numbers = pa.RecordBatch.from_pydict({name: pa.array([1, 2, 3]) for name in case.inputs or ("row", "query")})
         for what, rows in (("numbers where texts belong", numbers), ("no column", numbers.select([]))):
             given = f"{case.title}: {what}"

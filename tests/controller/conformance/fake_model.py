@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -46,6 +47,7 @@ class Model(ModelServiceServicer):
 
     def __init__(self, broken: str) -> None:
         self.broken = broken
+        self.open = False
 
     def Predict(self, request: Any, context: Any) -> Any:
         rows = read(request.rows.arrow)
@@ -59,7 +61,7 @@ class Model(ModelServiceServicer):
         texts = rows.column("text").to_pylist()
         if self.broken == "model.odd_texts":
             [text.encode("ascii") for text in texts]
-        if self.broken == "model.predict":
+        if self.broken == "model.predict" or self.open:
             texts = texts[1:]
         scores = np.array(
             [[len(text), place * (self.broken == "model.split_invariance")] for place, text in enumerate(texts)]
@@ -72,6 +74,14 @@ class Model(ModelServiceServicer):
         return Answer(answers=payload_pb2.Predictions(rows=answers))
 
     def PredictStream(self, requests: Any, context: Any) -> Iterator[Any]:
+        if self.broken == "model.stream_cancelled":
+            whole: list[bool] = []
+            context.add_callback(lambda: vars(self).update(open=not whole))
+            for request in requests:
+                time.sleep(0.01)
+                yield self.Predict(request, context)
+            whole.append(True)
+            return
         answers = [self.Predict(request, context) for request in requests]
         yield from reversed(answers) if self.broken == "model.stream" else answers
 

@@ -79,6 +79,7 @@ TWISTS: dict[str, Twist] = {
     "payload.shared": ("Process", before(_shifted)),
     "payload.room": ("Process", twists.beside_the_room),
     "payload.parts": ("Put", twists.forgetful),
+    "payload.parts_slow": ("Put", twists.hurried),
     "payload.parts_once": ("Get", twists.again_and_again),
     "payload.garbage": ("Process", crashing),
     "payload.truncated": ("Process", crashing),

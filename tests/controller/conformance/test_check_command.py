@@ -73,6 +73,7 @@ def test_the_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["metric:acc", "--options", "colour"], "--options colour: write NAME=VALUE"),
         (["metric:acc", "--options", "colour=red"], "--options colour: none of these plugins has it"),
         (["metric:f1", "--options", "reference_separator=|", "--over", "process"], "none of these plugins has it"),
+        (["metric:acc", "--over", "process", "--only", "life"], "no check whose id begins with 'life'"),
         (["outputter:score", "--options", "score_precision=many"], "is not a whole number"),
         (["exec:/no/such/program"], "/no/such/program is no program"),
         (["exec:true", "metric:acc"], "give one endpoint, or files and names of plugins, but not both"),

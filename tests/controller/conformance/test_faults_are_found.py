@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from deepgen.controller.cli import main
-from deepgen.controller.conformance import leaks, living
+from deepgen.controller.conformance import hosted, leaks, living
 from deepgen.controller.conformance.server import Server as Checked
 from deepgen.controller.conformance.suite import known
 from deepgen.controller.plugin_server import server as serving
@@ -26,6 +26,7 @@ from . import test_models, twists
 from .spoiled_calls import TWISTS
 
 PLUGINS = Path(__file__).with_name("broken_plugins.py")
+SLY = Path(__file__).with_name("sly_plugins.py")
 SMALL = Path(__file__).with_name("small_plugins.py")
 SERVED = (("processor", "convert2floatlist"), ("processor", "tag_tokenize"))
 
@@ -62,7 +63,7 @@ def twisted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Starts a server of some plugins whose calls are spoilt; gives its endpoint."""
     started = []
 
-    def start(method: str, twist: Any, *more: tuple[str, Any]) -> str:
+    def start(method: str, twist: Any, *more: tuple[str, Any], offers: Any = SERVED, token: str = "") -> str:
         twisted_methods = dict([(method, twist), *more])
 
         class Twisted(Gate):
@@ -75,8 +76,8 @@ def twisted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
                 return super()._guard(name, handler)
 
         monkeypatch.setattr(serving, "Gate", Twisted)
-        offered = {key: registry.find(*key) for key in SERVED}
-        server = serving.Server(offered, Identity("spoilt"))
+        offered = {key: registry.find(*key) for key in offers}
+        server = serving.Server(offered, Identity("spoilt"), token=token)
         server.listen(f"unix:{tmp_path}/plugin.sock")
         started.append(server)
         return f"unix:{tmp_path / 'plugin.sock'}"
@@ -126,6 +127,42 @@ def test_a_server_without_a_gate_is_found(
     assert {name for _, name in found} == {"handshake.token_missing", "handshake.token_wrong"}
 
 
+def test_a_server_that_guards_only_some_calls_is_found(
+    twisted: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = Gate._guard
+    (tmp_path / "token").write_text("secret")
+    monkeypatch.setenv("DEEPGEN_PLUGIN_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setattr(
+        Gate, "_guard", lambda gate, name, call: call if name.endswith("/Process") else guard(gate, name, call)
+    )
+    found = checked(capsys, twisted("Probe", twists.behind, token="secret"), "--only", "handshake.token")
+    assert {name for _, name in failed(found)} == {"handshake.token_missing", "handshake.token_wrong"}
+    assert {one["given"] for one in found} == {
+        "the call of processor convert2floatlist without a token",
+        "the call of processor convert2floatlist with another token",
+    }
+
+
+def test_a_server_is_left_as_it_was(twisted: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    left: set[str] = set()
+
+    def configure(request: Any, context: Any, real: Any) -> Any:
+        answer = real(request, context)
+        if not answer.HasField("failure"):
+            left.add(request.instance)
+        return answer
+
+    def release(request: Any, context: Any, real: Any) -> Any:
+        left.discard(request.instance)
+        return real(request, context)
+
+    endpoint = twisted("Configure", configure, ("Release", release), offers=(("metric", "acc"),))
+    for group in ("configure", "metric", "concurrent"):
+        assert failed(checked(capsys, endpoint, "--only", group)) == set()
+    assert left == set()
+
+
 def test_a_server_that_takes_messages_of_any_size_is_found(
     twisted: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,9 +204,49 @@ def test_a_program_that_ends_wrongly_is_found(
     assert_found(check, lambda: checked(capsys, endpoint, "--only", check))
 
 
+@pytest.mark.parametrize(
+    ("plugin", "over", "check"),
+    [
+        ("processor never_works", "process", "processor.split_invariance"),
+        ("processor never_made", "process", "configure.defaults"),
+        ("metric spends", "process", "metric.pure"),
+        ("outputter stays_open", "wire", "cancel.assemble"),
+    ],
+)
+def test_a_plugin_that_is_overlooked_easily_is_found(
+    plugin: str, over: str, check: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (plugin, check) in failed(checked(capsys, str(SLY), "--over", over, "--only", check))
+
+
+def test_what_has_nothing_to_look_at_does_not_pass(
+    twisted: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.load_file(str(SLY))
+    endpoint = twisted("Probe", twists.behind, offers=(("processor", "never_works"),))
+    for group in ("payload.shared", "payload.garbage", "payload.wrong_columns", "concurrent"):
+        assert {one["result"] for one in checked(capsys, endpoint, "--only", group)} == {"skipped"}
+    monkeypatch.setattr(hosted, "descendants", lambda root: [])
+    for check in ("host.killed", "host.exactly_once"):
+        found = failed(checked(capsys, str(SMALL), "--over", "wire", "--only", check))
+        assert found == {("", check)}, "nothing was killed"
+
+
+def test_a_leak_behind_a_script_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    serve = f"{sys.executable} -m deepgen.controller.cli plugin serve {SLY}"
+    found = failed(checked(capsys, f"exec:sh -c '{serve}; exit $?'", "--only", "leak.batches"))
+    assert ("processor keeps", "leak.batches") in found
+
+
 RESTARTED = ("commit.exactly_once", "host.killed", "host.exactly_once")
 LARGE = ("payload.largest", "payload.parts_large")
-ALONE = ("life.probe_while_working", "handshake.token_missing", "handshake.token_wrong", "payload.oversize")
+ALONE = (
+    "life.probe_while_working",
+    "handshake.token_missing",
+    "handshake.token_wrong",
+    "payload.oversize",
+    "cancel.assemble",
+)
 """Checks with a test of their own above."""
 
 
@@ -186,6 +263,14 @@ def test_a_large_payload_that_does_not_arrive_is_found(
     endpoint = twisted("Put", twists.forgetful)
     for check in LARGE:
         assert ("", check) in failed(checked(capsys, endpoint, "--only", check, quick=False))
+
+
+def test_a_failure_is_no_answer_to_a_large_message(twisted: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    registry.load_file(str(SLY))
+    endpoint = twisted("Probe", twists.behind, offers=(("processor", "modest"),))
+    (found,) = checked(capsys, endpoint, "--only", "payload.largest", quick=False)
+    assert found["result"] == "failed"
+    assert "MemoryError" in found["came"]
 
 
 def test_every_check_is_seen_failing() -> None:

@@ -18,6 +18,7 @@ CHECKS = (
     "model.columns_more",
     "model.column_missing",
     "model.stream",
+    "model.stream_cancelled",
     "model.lines",
     "model.odd_texts",
 )

@@ -119,6 +119,17 @@ def forgetful(requests: Iterator[Any], context: Any, real: Callable[..., Any]) -
     return real(iter(pieces[:-1] if len(pieces) > 1 else pieces), context)
 
 
+def hurried(requests: Iterator[Any], context: Any, real: Callable[..., Any]) -> Any:
+    """Waits for the pieces for a second, and takes what there is."""
+    until = time.monotonic() + 1
+    pieces = []
+    for piece in requests:
+        pieces.append(piece)
+        if time.monotonic() > until:
+            break
+    return real(iter(pieces), context)
+
+
 def again_and_again(request: Any, context: Any, real: Callable[..., Any]) -> Iterator[Any]:
     if request.key not in STATE:
         STATE[request.key] = list(real(request, context))
