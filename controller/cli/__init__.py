@@ -15,7 +15,7 @@ HERE = {
     "serve-model": "answer rows over gRPC with the model of a finished run",
     "check": "show each setting and where it came from; refuse a scene that cannot run",
     "plugins": "list the plugins, or show the options of one",
-    "plugin": "serve plugins to runs of other processes",
+    "plugin": "serve plugins to runs of other processes, or check those that are served",
     "scenes": "list the scenes",
     "new": "write a plugin or a scene that works, and its test",
     "ui": "open the MLflow page of the runs",
@@ -68,6 +68,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         near = did_you_mean(name, COMMANDS)
         raise UserError(f"no command is called '{name}'{near or '; there are ' + ', '.join(COMMANDS)}")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what goes wrong is said by us, in one line
     command = importlib.import_module(f".{name.replace('-', '_')}", __name__)
     if "-h" in rest or "--help" in rest:
         print(command.help_text([word for word in rest if word not in ("-h", "--help")]))

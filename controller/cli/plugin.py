@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...kernel.errors import UserError, did_you_mean
 from ...kernel.wire_features import DESCRIPTOR
+from . import listen_options
 from .arguments import Given, Option, help_of, read
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     Option("listen", "ADDRESS", "unix:/PATH, grpcs://HOST:PORT (TLS) or grpc://127.0.0.1:PORT; port 0 is any free one"),
-    Option("token-file", "FILE", "holds the token that every call must bring; grpcs:// needs one"),
-    Option("tls-cert", "FILE", "the certificate of grpcs://"),
-    Option("tls-key", "FILE", "the key of --tls-cert"),
+    *listen_options.OPTIONS,
     Option("longest-call", "SECONDS", "a call that takes longer hangs, so that the plugin is started again; 1800"),
     Option("shared", "", "the ranks of a machine share one program; by default each rank starts its own"),
 )
@@ -92,30 +91,14 @@ def _serve(arguments: Sequence[str]) -> int:
 
 def _by_hand(given: Given, words: Sequence[str], address: str) -> tuple[Server, Callable[[], None]]:
     """A server that listens where the command line says, and what tells that it does."""
-    scheme, colon, rest = address.partition(":")
-    certificate, key = (given.file(name) for name in ("tls-cert", "tls-key"))
-    token = _token(given)
-    is_secure = scheme == "grpcs"
-    if not colon or scheme not in ("unix", "grpc", "grpcs") or (scheme != "unix" and not rest.startswith("//")):
-        raise UserError(f"--listen {address}: give unix:/PATH, grpcs://HOST:PORT or grpc://127.0.0.1:PORT")
-    if is_secure != (certificate is not None) or is_secure != (key is not None):
-        raise UserError("--tls-cert and --tls-key belong to grpcs://HOST:PORT, which needs both")
-    if is_secure and not token:
-        raise UserError(f"--listen {address} can be reached from other machines; give --token-file")
-    if scheme == "unix":
-        path = str(Path(rest).absolute())
-        server = _server(given, words, token)
-        server.listen(f"unix:{path}")
-        shown = f"unix:{path}"
-    else:
-        from ..security import Tls, check_address
-
-        tls = Tls(certificate, key) if certificate is not None and key is not None else None
-        check_address(rest[2:], tls)
-        server = _server(given, words, token, shares_memory=bool(token) and not is_secure)
-        shown = f"{scheme}://{server.listen(rest[2:], None if tls is None else tls.credentials())}"
-        if not token:
-            print("anybody on this machine may call it; --token-file keeps others out", file=sys.stderr)
+    place = listen_options.place_of(given, address)
+    token = _token(place.token_file)
+    shares_memory = place.scheme == "unix" or (bool(token) and place.tls is None)
+    server = _server(given, words, token, shares_memory=shares_memory)
+    credentials = place.tls.credentials() if place.tls is not None else None
+    shown = place.shown(server.listen(place.address, credentials))
+    if place.is_open_to_all:
+        print(listen_options.OPEN_TO_ALL, file=sys.stderr)
     return server, lambda: print(f"serving at {shown}; in a scene: plugin: [{shown}]", flush=True)
 
 
@@ -133,8 +116,7 @@ def _server(given: Given, words: Sequence[str], token: str, *, shares_memory: bo
     return Server(found, identity, token=token, shares_memory=shares_memory, longest_call=longest)
 
 
-def _token(given: Given) -> str:
-    path = given.file("token-file")
+def _token(path: Path | None) -> str:
     if path is None:
         return ""
     if path.stat().st_mode & 0o077:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...kernel.errors import UserError
+from . import listen_options
 from .arguments import Given, Option, help_of, read
 from .display import note
 
@@ -17,9 +18,7 @@ DEFAULT = "grpc://127.0.0.1:7451"
 OPTIONS = (
     Option("listen", "ADDRESS", f"grpc://127.0.0.1:PORT, unix:/PATH or grpcs://HOST:PORT; by default {DEFAULT}"),
     Option("name", "NAME", "what the model is called; by default as its scene"),
-    Option("tls-cert", "FILE", "certificate; needed on an address that other machines reach"),
-    Option("tls-key", "FILE", "the key of --tls-cert"),
-    Option("token-file", "FILE", "holds the token that every call must bring; needed with TLS"),
+    *listen_options.OPTIONS,
     Option("batch-window", "MS", "milliseconds that rows wait for company at an idle model; by default 3"),
     Option("max-batch", "ROWS", "rows that the model is given at once; by default 128"),
     Option("max-waiting", "ROWS", "rows that may wait; more are refused for now; by default 16384"),
@@ -41,33 +40,23 @@ def main(arguments: Sequence[str]) -> int:
     """Serves."""
     given = read("serve-model", arguments, OPTIONS, strangers=True)
     folder = given.only(1, 1, "the folder of a finished run")[0]
-    settings = _settings(given)
+    place = listen_options.place_of(given, given.one("listen") or DEFAULT)
+    settings = _settings(given, place)
     from ..model_server.serving import serve
 
-    return serve(folder, given.rest, given.one("name") or "", settings, lambda *told: _ready(settings, *told))
+    return serve(folder, given.rest, given.one("name") or "", settings, lambda *told: _ready(place, settings, *told))
 
 
-def _settings(given: Given) -> Settings:
+def _settings(given: Given, place: listen_options.Place) -> Settings:
     """Where and how it serves."""
     from ..model_server.batching import Bounds
     from ..model_server.server import Settings
-    from ..security import Tls, check_address
 
-    address, is_secure = _address(given.one("listen") or DEFAULT)
-    certificate, key, token = (given.file(name) for name in ("tls-cert", "tls-key", "token-file"))
-    if is_secure and (certificate is None or key is None):
-        raise UserError("--listen grpcs://… needs --tls-cert and --tls-key")
-    if is_secure and token is None:
-        raise UserError("--listen grpcs://… can be reached from other machines; give --token-file, too")
-    if not is_secure and (certificate is not None or key is not None):
-        raise UserError("--tls-cert and --tls-key go with --listen grpcs://HOST:PORT")
-    tls = Tls(certificate, key) if certificate is not None and key is not None else None
-    check_address(address, tls)
     known = Bounds()
     return Settings(
-        address=address,
-        tls=tls,
-        token_file=token,
+        address=place.address,
+        tls=place.tls,
+        token_file=place.token_file,
         bounds=Bounds(
             window=_milliseconds(given, known.window),
             max_batch=given.number("max-batch", 1) or known.max_batch,
@@ -75,16 +64,6 @@ def _settings(given: Given) -> Settings:
         ),
         metrics_port=given.number("metrics-port"),
     )
-
-
-def _address(text: str) -> tuple[str, bool]:
-    """The address as gRPC takes it, and whether it has TLS."""
-    if text.startswith("unix:/"):
-        return text, False
-    scheme, found, address = text.partition("://")
-    if not found or scheme not in ("grpc", "grpcs"):
-        raise UserError(f"--listen {text}: give {DEFAULT}, unix:/PATH or grpcs://HOST:PORT")
-    return address, scheme == "grpcs"
 
 
 def _milliseconds(given: Given, default: float) -> float:
@@ -100,15 +79,14 @@ def _milliseconds(given: Given, default: float) -> float:
     return found / 1000
 
 
-def _ready(settings: Settings, model: ServedModel, address: str, metrics: str) -> None:
+def _ready(place: listen_options.Place, settings: Settings, model: ServedModel, address: str, metrics: str) -> None:
     """The lines that say that it answers, to what and with what."""
-    scheme = "" if address.startswith("unix:") else "grpcs://" if settings.tls is not None else "grpc://"
-    print(f"{model.name} is served at {scheme}{address}; Ctrl-C ends", flush=True)
+    print(f"{model.name} is served at {place.shown(address)}; Ctrl-C ends", flush=True)
     classes = f": {', '.join(model.class_names)}" if model.class_names else ""
     note(f"  columns  {', '.join(model.columns)}")
     note(f"  answers  {model.problem.replace('_', ' ')}{classes}")
     note(f"  batches  at most {settings.bounds.max_batch} rows, after at most {settings.bounds.window * 1000:g} ms")
     if metrics:
         note(f"  metrics  {metrics}")
-    if settings.token_file is None and not address.startswith("unix:"):
-        note("anybody on this machine may ask it; --token-file keeps others out")
+    if place.is_open_to_all:
+        note(listen_options.OPEN_TO_ALL)

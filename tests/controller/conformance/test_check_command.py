@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from deepgen.controller.cli import main
-from deepgen.controller.conformance.suite import known
+from deepgen.controller.conformance.suite import ORDERED, known
 
+DOCS = Path(__file__).parents[3] / "docs" / "plugins.md"
 SMALL = Path(__file__).with_name("small_plugins.py")
 
 
@@ -60,6 +61,8 @@ def test_the_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in listed] == list(known(""))
     assert len(listed) >= 40
     assert all(line.endswith(".") for line in listed)
+    of_a_class = [check for check in ORDERED if not check.needs_wire and check.of != "model"]
+    assert f"has {len(of_a_class)} of the {len(listed)} checks" in DOCS.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

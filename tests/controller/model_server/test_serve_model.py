@@ -19,6 +19,7 @@ from serving import refused
 
 from deepgen.controller.cli import main
 
+FILE = __file__
 TEXTS = [text for text, _, _ in ROWS]
 
 
@@ -40,7 +41,7 @@ def test_a_server_from_start_to_end(folder: Path) -> None:
             "  answers  single label classification: LABEL_0, LABEL_1\n",
             "  batches  at most 8 rows, after at most 3 ms\n",
         ]
-        assert told[4] == "anybody on this machine may ask it; --token-file keeps others out\n"
+        assert told[4] == "anybody on this machine may call it; --token-file keeps others out\n"
         page = told[3].split()[1]
         with grpc.insecure_channel(address) as channel, ThreadPoolExecutor(8) as pool:
             client = Client(channel)
@@ -114,10 +115,14 @@ def test_tls_wants_a_token(folder: Path, tmp_path: Path) -> None:
     [
         ([], "deepgen serve-model takes the folder of a finished run"),
         (["nowhere"], "deepgen serve-model nowhere: no such folder; give the model folder of a finished run"),
-        (["FOLDER", "--listen", "127.0.0.1:1"], "--listen 127.0.0.1:1: give grpc://127.0.0.1:"),
+        (["FOLDER", "--listen", "127.0.0.1:1"], "--listen 127.0.0.1:1: give unix:/PATH, grpcs://HOST:PORT or grpc"),
         (["FOLDER", "--listen", "grpc://0.0.0.0:1"], "0.0.0.0:1 can be reached from other machines, so it needs TLS"),
-        (["FOLDER", "--listen", "grpcs://0.0.0.0:1"], "--listen grpcs://… needs --tls-cert and --tls-key"),
-        (["FOLDER", "--tls-cert", "FOLDER/config.yaml"], "--tls-cert and --tls-key go with --listen grpcs://HOST:PORT"),
+        (["FOLDER", "--listen", "grpcs://0.0.0.0:1"], "belong to --listen grpcs://HOST:PORT, which needs both"),
+        (
+            ["FOLDER", "--tls-cert", "FOLDER/config.yaml"],
+            "--tls-cert and --tls-key belong to --listen grpcs://HOST:PORT",
+        ),
+        (["FOLDER", "--listen", "grpcs://h:1", "--tls-cert", FILE, "--tls-key", FILE], "give --token-file"),
         (["FOLDER", "--batch_window", "soon"], "--batch-window soon is no number of milliseconds from 0 to 60000"),
         (["FOLDER", "--max-batch", "0"], "--max-batch 0 is not a whole number from 1 on"),
         (["FOLDER", "--bf17", "true"], "--bf17: there is no such setting; did you mean 'bf16'?"),
@@ -132,4 +137,5 @@ def test_mistakes_are_one_line(
     assert main(["serve-model", *(word.replace("FOLDER", str(folder)) for word in words)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert message in err.splitlines()[-1]
+    (line,) = err.splitlines()
+    assert message in line

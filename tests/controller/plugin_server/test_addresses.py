@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pyarrow as pa
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import Authority
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from plugin_servers import COMMAND, TOKEN, Stubs, code_of, inline, rows_of, started
@@ -96,13 +92,13 @@ def test_health_and_reflection(tmp_path: Path) -> None:
 
 
 def test_other_machines_need_tls_and_a_token(tmp_path: Path) -> None:
-    certificate, key = signed(tmp_path)
+    certificate, key = Authority.make(tmp_path / "ca").issue("plugins")
     token = tmp_path / "token"
     token.write_text(TOKEN + "\n")
     token.chmod(0o600)
     tls = ("--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(token))
     with by_hand(FILE, "--listen", "grpcs://127.0.0.1:0", *tls) as address:
-        credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+        credentials = grpc.ssl_channel_credentials((tmp_path / "ca" / "authority.pem").read_bytes())
         with grpc.secure_channel(address.removeprefix("grpcs://"), credentials) as channel:
             with pytest.raises(grpc.RpcError) as error:
                 Stubs(channel, "").plugin.Probe(wire.ProbeRequest())
@@ -116,9 +112,9 @@ def test_other_machines_need_tls_and_a_token(tmp_path: Path) -> None:
     [
         (["tcp://127.0.0.1:1"], "give unix:/PATH, grpcs://HOST:PORT or grpc://127.0.0.1:PORT"),
         (["grpc://0.0.0.0:0"], "can be reached from other machines, so it needs TLS"),
-        (["grpcs://0.0.0.0:0"], "--tls-cert and --tls-key belong to grpcs://HOST:PORT, which needs both"),
+        (["grpcs://0.0.0.0:0"], "--tls-cert and --tls-key belong to --listen grpcs://HOST:PORT, which needs both"),
         (["grpcs://0.0.0.0:0", "--tls-cert", FILE, "--tls-key", FILE], "give --token-file"),
-        (["unix:/x", "--tls-cert", FILE, "--tls-key", FILE], "belong to grpcs://HOST:PORT"),
+        (["unix:/x", "--tls-cert", FILE, "--tls-key", FILE], "belong to --listen grpcs://HOST:PORT"),
         (["unix:/no/such/folder/x.sock"], "cannot be listened on"),
         ([f"unix:{FILE}"], "is a file that is no socket"),
         (["unix:/" + "x" * 107], "is longer than 107 bytes"),
@@ -132,6 +128,22 @@ def test_addresses_that_are_refused(arguments: Sequence[str], words: str, capsys
     assert main(["plugin", "serve", FILE, "--listen", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
+
+
+def test_an_address_that_is_taken_is_told_in_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = subprocess.run(
+            [*COMMAND, FILE, "--listen", f"grpc://{address}"],
+            capture_output=True,
+            text=True,
+            env={name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"},
+        )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"deepgen: {address} cannot be listened on")
 
 
 def test_an_environment_of_its_own_needs_little(tmp_path: Path) -> None:
@@ -153,26 +165,3 @@ def test_an_environment_of_its_own_needs_little(tmp_path: Path) -> None:
         assert rows_of(answer.fields).column("labels").to_pylist() == [4]
         checked = stubs.plugin.Check(wire.CheckRequest(instance="a", scene=message, splits=["train"]))
         assert list(checked.notes) == ["mine: train", "unit"]
-
-
-def signed(folder: Path) -> tuple[Path, Path]:
-    """A certificate of this machine that signs itself, and its key."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "plugins")])
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "tls.crt", folder / "tls.key"
-    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    form, no_password = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, no_password))
-    return certificate_file, key_file
