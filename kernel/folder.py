@@ -15,6 +15,7 @@ from .errors import SceneError
 from .events import FILE as EVENTS
 from .events import read_events
 from .record import plain_settings, resolved_text
+from .results import remove_leftovers
 
 if TYPE_CHECKING:
     from .scene import Scene
@@ -83,6 +84,7 @@ def _refusal(scene: Scene, path: Path, overwrite: bool) -> str:
 
 
 def _take(path: Path) -> RunFolder:
+    remove_leftovers(path)
     resumes = (path / EVENTS).exists()
     return RunFolder(path, resumes, f"going on with the unfinished run in {path}" if resumes else "")
 

@@ -23,6 +23,7 @@ from .lora import Adapter, LoraSettings
 from .model_folder import save_model
 from .no_model import absent
 from .pretrained import Pretrained, PretrainedSettings
+from .ranks import paced
 from .results import ResultFile, ResultSettings, outputter_name
 from .rows import source, texts
 from .run import RunSettings, Stop, splits
@@ -67,7 +68,7 @@ class Phases:
         self._tell()
         for split in wanted:
             self.data[split] = self._prepare(split)
-        self._leave_if_asked()
+            self._leave_if_asked()
         self.events.stage("model", detail=self.scene.values["model"].value or "")
         _seed(self.settings.seed)
         module = self.scene.model.build(self.pretrained, self._labels())
@@ -253,9 +254,8 @@ class Phases:
     def _predict(self) -> None:
         settings = self.scene.read(ResultSettings)
         outputter = self.scene.outputter(outputter_name(self.scene.settings.output_type, self.problem))
-        workers = None
-        if settings.outputter_num_workers:
-            workers = Workers(outputter, self.scene.settings.plugin, settings.outputter_num_workers)
+        count = settings.outputter_num_workers
+        workers = Workers(outputter, self.scene.settings.plugin, count) if count else None
         result = ResultFile(
             settings.path(self.folder.path, outputter),
             outputter,
@@ -264,20 +264,20 @@ class Phases:
             keep_rank_files=settings.keep_rank_files,
             workers=workers,
         )
+        self.stop.leaving.append(result.discard)
         rows, batches = self._eval_batches("predict")
         self.evaluator.predict(rows, self._until_asked(batches), result, settings.result_header)
 
     def _until_asked(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The batches, until some rank was asked to stop."""
-        for position, batch in enumerate(batches):
-            if position % 16 == 0:
-                self._leave_if_asked()
-            yield batch
+        return paced(batches, lambda seconds: self._leave_if_asked(seconds) / self.engine.ranks)
 
-    def _leave_if_asked(self) -> None:
-        """Ends the run on all ranks together when one of them was asked to."""
-        if self.engine.all_reduce([float(bool(self.stop))])[0]:
+    def _leave_if_asked(self, seconds: float = 0.0) -> float:
+        """Ends the run on all ranks together when one of them was asked to; gives the sum of the ranks' `seconds`."""
+        asked, seconds = self.engine.all_reduce([float(bool(self.stop)), seconds])
+        if asked:
             raise Interrupted("stopped; the same command goes on from here")
+        return seconds
 
     def _write_scores(self) -> None:
         if self.engine.rank != 0 or not self.scores:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import RunError
 
@@ -16,8 +18,34 @@ if TYPE_CHECKING:
 
     from .contracts import Batch
 
+Item = TypeVar("Item")
+SECONDS_BETWEEN_LOOKS = 1.0
 TIMEOUT = timedelta(hours=12)
 """How long ranks wait for each other; one may prepare features alone for long. A rank that dies is noticed at once."""
+
+
+def paced(
+    items: Iterable[Item],
+    look: Callable[[float], float],
+    seconds: float = SECONDS_BETWEEN_LOOKS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Item]:
+    """The items; before the first, and then about every `seconds`, `look` is called, on all ranks before the same item.
+
+    Args:
+        items: as many on each rank.
+        look: is given the seconds that the items since the last look took here, and gives what they took on all ranks.
+        seconds: between two looks; one item may take longer.
+        clock: in seconds.
+    """
+    left, step, begin = 0, 0, clock()
+    for item in items:
+        if not left:
+            took = look(clock() - begin)
+            begin = clock()
+            step = left = max(1, min(2 * step, int(step * seconds / max(took, 1e-9))))
+        left -= 1
+        yield item
 
 
 @dataclass

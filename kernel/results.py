@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -186,6 +187,12 @@ class ResultFile:
             if self.rank == 0:
                 self._remove(f".{self.path.name}.", ".spool", 0)
 
+    def discard(self) -> None:
+        """Deletes what this rank has aside, for an end in the middle of anything: a signal handler may call it."""
+        for path in (self._spool_path(self.rank), *(_aside(path) for path in (self.path, self._rank_path(self.rank)))):
+            with suppress(OSError):
+                path.unlink()
+
     def _spool_path(self, rank: int) -> Path:
         return self.path.with_name(f".{self.path.name}.{rank}.spool")
 
@@ -194,7 +201,7 @@ class ResultFile:
 
     def _publish(self, path: Path, spools: list[Path], indices: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         """Writes the rows of all spools in row order aside, then gives the file its name."""
-        aside = path.with_name(f".{path.name}.tmp")
+        aside = _aside(path)
         try:
             with aside.open("wb", buffering=1 << 20) as file:
                 self.outputter.assemble(_in_row_order(spools, indices), sum(len(rows) for rows, _ in indices), file)
@@ -211,6 +218,20 @@ class ResultFile:
                 number = path.name[len(before) : len(path.name) - len(after)]
                 if number.isdigit() and int(number) >= least:
                     path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what runs that were killed while they predicted have left in a folder where no run is going on."""
+    for path in folder.glob(".*.spool"):
+        if found := re.fullmatch(r"\.(.+)\.(\d+)\.spool", path.name):
+            name, rank = found.groups()
+            for leftover in (path, *(_aside(folder / one) for one in (name, f"{name}_{rank}"))):
+                leftover.unlink(missing_ok=True)
+
+
+def _aside(path: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    return path.with_name(f".{path.name}.tmp")
 
 
 def check_rows(rows: np.ndarray, expected: np.ndarray | None) -> None:

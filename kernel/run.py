@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -45,6 +46,8 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        self.leaving: list[Callable[[], None]] = []
+        """What is done before the process ends at once, in the middle of anything."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
@@ -55,6 +58,8 @@ class Stop:
         if self.asked and number == signal.SIGINT:
             if (folder := attempt.folder()) is not None:
                 attempt.code(folder, int(os.environ.get("RANK", "0")), Interrupted.exit_code)
+            for leave in self.leaving:
+                leave()
             os._exit(Interrupted.exit_code)
         self.asked = True
 

@@ -37,6 +37,17 @@ def test_the_first_run_gets_the_plain_name(scene: Scene, tmp_path: Path) -> None
     assert not chosen.resumes
 
 
+def test_what_a_killed_run_has_left_of_a_result_goes(scene: Scene, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mood"
+    _past_run(scene, folder, ended=False)
+    gone = [".predict.txt.0.spool", ".predict.txt.11.spool", ".predict.txt.tmp", ".predict.txt_11.tmp"]
+    kept = [".notes.tmp", ".spool", ".my.spool", "predict.txt_0"]
+    for name in (*gone, *kept):
+        (folder / name).touch()
+    assert choose(scene, None, overwrite=False).resumes
+    assert [name for name in (*gone, *kept) if (folder / name).exists()] == kept
+
+
 def test_a_finished_run_is_kept(scene: Scene, tmp_path: Path) -> None:
     _past_run(scene, tmp_path / "runs" / "mood", ended=True)
     assert choose(scene, None, overwrite=False).path == tmp_path / "runs" / "mood-2"
