@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 import pyarrow as pa
 
+from deepgen.controller.processes import Process
 from deepgen.kernel import payload
 from deepgen.v1 import payload_pb2, plugin_pb2
 from deepgen.v1 import plugin_service_pb2 as wire
@@ -139,3 +140,8 @@ def rows_of(given: payload_pb2.Payload) -> pa.RecordBatch:
 def code_of(error: Any) -> tuple[str, str]:
     """(name of the status, words) of a call that was refused."""
     return error.value.code().name, error.value.details()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet does not."""
+    return Process.of(pid) is not None

@@ -19,7 +19,7 @@ from ..refusals import Refusal, invalid
 from .batching import Batcher, Closed
 from .metrics import Metrics
 from .model import ServedModel
-from .waiting import Full
+from .waiting import Full, Late
 
 Context = grpc.aio.ServicerContext[Any, Any]
 CHECKED_INLINE = 4096
@@ -75,7 +75,7 @@ class Asking:
                 raise Refusal("RESOURCE_EXHAUSTED", str(error), reason="WAITING") from None
             except Closed as error:
                 raise Refusal("UNAVAILABLE", str(error), reason="STOPPING") from None
-            except TimeoutError as error:
+            except Late as error:
                 raise Refusal("DEADLINE_EXCEEDED", str(error)) from None
         bad += [replace(reject, row=int(numbers[start + reject.row])) for start, part in parts for reject in part.bad]
         self._metrics.answered(0 if bad else rows.num_rows, time.monotonic() - begin)

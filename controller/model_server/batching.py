@@ -81,7 +81,7 @@ class Batcher:
         Args:
             rows: as the model understands them.
             count: how many.
-            expires: on the clock of time.monotonic, when nobody wants the answer any more; then TimeoutError.
+            expires: on the clock of time.monotonic, when nobody wants the answer any more; then it is Late.
 
         Raises:
             Full: too many rows are waiting.

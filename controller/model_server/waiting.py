@@ -15,6 +15,10 @@ class Full(DeepgenError):
     """Too many rows are waiting."""
 
 
+class Late(DeepgenError):
+    """Nobody waits for the answer any more."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """Some rows of one request."""
@@ -100,7 +104,7 @@ class Waiting:
         for request in self._requests:
             late = request.expires <= now and not request.future.done()
             if late and request.future.set_running_or_notify_cancel():
-                request.future.set_exception(TimeoutError("nobody waits for the answer any more"))
+                request.future.set_exception(Late("nobody waits for the answer any more"))
         self._requests = [request for request in self._requests if not request.future.done()]
         self.rows = sum(request.left for request in self._requests)
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from plugin_servers import is_alive
 
 from deepgen.controller.cli import main
 
 from .conftest import DEEPGEN, Deepgen
 from .test_served import controller, wait
-from .test_sharing_plugins import is_alive
 
 PLUGIN = '''
 """Writes down in which process it runs, and takes as long as a file says."""

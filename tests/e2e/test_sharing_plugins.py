@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from plugin_servers import is_alive
 
 from .conftest import DEEPGEN
 
@@ -111,14 +112,6 @@ class Ranks:
                 [pid for pid in programs if is_alive(pid)],
             )
             time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.fixture(params=["deepgen", "torchrun"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deepgen.controller.model_server.batching import Batcher, Bounds, Closed
-from deepgen.controller.model_server.waiting import Full, Piece
+from deepgen.controller.model_server.waiting import Full, Late, Piece
 from deepgen.kernel.errors import RunError
 
 LONG = 60.0
@@ -180,7 +180,7 @@ def test_what_nobody_waits_for_costs_no_forward(steps: Steps) -> None:
     assert gone.cancel()
     steps.go_on()
     assert steps.begun() == [("stays", 1)]
-    with pytest.raises(TimeoutError):
+    with pytest.raises(Late):
         late.result(LONG)
     large = steps.ask("large", 20)
     steps.go_on()

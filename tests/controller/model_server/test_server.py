@@ -214,6 +214,24 @@ def test_a_client_that_gives_up_harms_nobody(model: ServedModel) -> None:
     serve(steps, check)
 
 
+def test_what_the_model_raises_is_a_failure_of_that_request(model: ServedModel) -> None:
+    """Also where it is a TimeoutError, as of a processor that asks elsewhere: that is no deadline of the caller's."""
+
+    class Failing(ServedModel):
+        def __init__(self) -> None:
+            vars(self).update(vars(model))
+
+        def __call__(self, pieces: Sequence[Piece]) -> Iterator[tuple[int, Answer]]:
+            raise TimeoutError("the dictionary does not answer")
+
+    async def check(served: Served) -> None:
+        async with served.client() as client:
+            failure = (await client.model.Predict(rows(["a"]))).failure
+            assert (failure.kind, failure.message) == ("TimeoutError", "the dictionary does not answer")
+
+    serve(Failing(), check)
+
+
 def test_too_much_is_refused_for_now(model: ServedModel) -> None:
     steps = Steps(model)
 

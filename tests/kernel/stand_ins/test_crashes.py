@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from plugin_servers import is_alive
 
 from deepgen.kernel import connections
 from deepgen.kernel.contracts import BadRows
@@ -22,14 +23,6 @@ from deepgen.kernel.errors import PluginError, RunError
 from deepgen.kernel.stand_ins.loading import load
 
 Both = Callable[..., list[Any]]
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
