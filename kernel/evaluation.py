@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .contracts import Batch, Metric, Model, Predictions, Problem, State
+from .errors import DeepgenError, PluginError, RunError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +98,8 @@ class Evaluator:
                 if self.problem == "text" and self.reference is not None and _labels(batch, answers) is not None:
                     predictions.references = features.columns([self.reference], indices)[self.reference]
                 for metric, collected in zip(metrics, states, strict=True):
-                    collected.append(metric.update(predictions))
+                    with _named(metric):
+                        collected.append(metric.update(predictions))
                 rows.append(predictions.rows)
                 if predictions.scores is not None and predictions.labels is not None:
                     kept.append({"scores": predictions.scores, "labels": predictions.labels})
@@ -117,7 +120,7 @@ class Evaluator:
         """Joins what the ranks have kept on rank 0, in row order; every rank gets the scores."""
         import numpy as np
 
-        merged = [metric.merge(parts) if parts else {} for metric, parts in zip(metrics, states, strict=True)]
+        merged = [_merged(metric, parts) for metric, parts in zip(metrics, states, strict=True)]
         mine = (losses, merged, _concatenate(kept), np.concatenate(rows) if rows else np.empty(0, np.int64))
         gathered = self.engine.gather(mine)
         scores: dict[str, float] = {}
@@ -129,9 +132,14 @@ class Evaluator:
             order = np.argsort(np.concatenate([rank_rows for *_, rank_rows in gathered]), kind="stable")
             for position, metric in enumerate(metrics):
                 present = [rank_merged[position] for _, rank_merged, _, _ in gathered if rank_merged[position]]
-                state = _ordered(metric.merge(present), order) if present else {}
-                for key, value in metric.compute(state, self.class_names).items():
-                    scores[f"eval_{key}"] = float(value)
+                state = _ordered(_merged(metric, present), order)
+                with _named(metric):
+                    found = {key: float(value) for key, value in metric.compute(state, self.class_names).items()}
+                declared = metric.keys()
+                if absent := [key for key in declared if key not in found]:
+                    words = f"did not give '{absent[0]}', which it declares; it gave {', '.join(found) or 'nothing'}"
+                    raise PluginError(f"metric '{metric.name}' {words}")
+                scores.update({f"eval_{key}": value for key, value in found.items()})
             pictures = _ordered(_concatenate([part for _, _, part, _ in gathered if part]), order)
         return self.engine.broadcast(scores), pictures
 
@@ -188,6 +196,22 @@ class Evaluator:
         if columns:
             made.columns = features.columns(columns, indices)
         return made
+
+
+@contextmanager
+def _named(metric: Metric) -> Iterator[None]:
+    """What a metric raises is told with its name."""
+    try:
+        yield
+    except DeepgenError:
+        raise
+    except Exception as error:
+        raise RunError(f"metric '{metric.name}' failed: {type(error).__name__}: {error}") from error
+
+
+def _merged(metric: Metric, states: Sequence[State]) -> State:
+    with _named(metric):
+        return metric.merge(states) if states else {}
 
 
 def _labels(batch: Batch, answers: Mapping[str, Any]) -> Any:
