@@ -42,7 +42,7 @@ class Program:
             stdout=self._log,
             stderr=self._log,
             pass_fds=(theirs.fileno(),),
-            env={**os.environ, DESCRIPTOR: str(theirs.fileno())},
+            env={**os.environ, "TMPDIR": str(self._folder), DESCRIPTOR: str(theirs.fileno())},
             start_new_session=True,
         )
         theirs.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,10 @@ def test_a_program_that_does_not_start_is_a_failed_check(capsys: pytest.CaptureF
     shown = capsys.readouterr().out
     assert "✗ start" in shown
     assert "exit code 3; it printed: no, not today" in shown
+
+
+def test_nothing_is_left_of_a_program_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert main(["plugin", "check", str(SMALL), "--over", "wire", "--only", "life.restart", "--quick"]) == 0
+    assert list(tmp_path.iterdir()) == []
