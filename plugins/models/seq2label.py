@@ -78,7 +78,9 @@ class SequenceClassifier(Model):
                 chosen = names or tuple(f"LABEL_{number}" for number in range(self._size))
                 settings["id2label"] = dict(enumerate(chosen))
                 settings["label2id"] = {name: number for number, name in enumerate(chosen)}
-        settings["problem_type"] = self._problem
+        # Transformers reads no config of single-label classification with one logit; without a type, it takes sigmoids
+        lone = self._problem == "single_label_classification" and self._size == 1
+        settings["problem_type"] = None if lone else self._problem
         if config.pad_token_id is None:  # decoder-only architectures find the last real token by it
             settings["pad_token_id"] = pretrained.tokenizer.pad_token_id
         if self.classifier_dropout is not None:

@@ -134,6 +134,23 @@ def test_one_logit_for_two_classes(folders: dict[str, Path]) -> None:
         build(folders["Bert"], Labels(INTS, 3), num_labels=1)
 
 
+def test_a_folder_of_one_logit_is_read_again(folders: dict[str, Path], tmp_path: Path) -> None:
+    model, module = build(folders["Bert"], Labels(INTS, 2, ("bad", "good")), num_labels=1)
+    module.save_pretrained(tmp_path)
+    Pretrained(PretrainedSettings(model=str(folders["Bert"]))).save_tokenizer(tmp_path)
+    wanted = model.predict(module, batch(None))["scores"]
+    for labels, options in ((None, model.decided()), (None, {}), (Labels(INTS, 2), {"num_labels": 1})):
+        again, loaded = build(tmp_path, labels, **options)
+        assert again.problem(None) == "single_label_classification"
+        assert again.class_names(loaded) == ()
+        assert torch.allclose(again.predict(loaded, batch(None))["scores"], wanted, atol=1e-6)
+    # a sigmoid for Transformers as well
+    answer = quiet_transformers().pipeline("text-classification", model=str(tmp_path))("a text")
+    logits = quiet_transformers().pipeline("text-classification", model=str(tmp_path), function_to_apply="none")
+    assert answer[0]["label"] == "good"
+    assert answer[0]["score"] == pytest.approx(1 / (1 + math.exp(-logits("a text")[0]["score"])), rel=1e-5)
+
+
 def test_label_smoothing(folders: dict[str, Path]) -> None:
     model, module = build(folders["Bert"], Labels(INTS, 4), label_smoothing_factor=0.2)
     made = model.loss(module, batch([0, 3, 1]))
