@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..kernel.endpoints import for_grpc
 from ..kernel.errors import UserError
 from .tokens import TOKEN_FILE
 
@@ -64,11 +65,11 @@ class Endpoint:
         if self.is_local:
             options.append(("grpc.enable_http_proxy", 0))
         if self.ca is None and self.is_local:
-            return grpc.insecure_channel(self.address, options)
+            return grpc.insecure_channel(for_grpc(self.address), options)
         credentials = grpc.ssl_channel_credentials(
             _bytes(self.ca, "--ca"), _bytes(self.key, "--key"), _bytes(self.certificate, "--cert")
         )
-        return grpc.secure_channel(self.address, credentials, options)
+        return grpc.secure_channel(for_grpc(self.address), credentials, options)
 
 
 def find(

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..kernel.endpoints import for_grpc
 from ..kernel.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,11 +35,9 @@ def listen(
     if is_socket:
         _make_room(address.removeprefix("unix:").removeprefix("//"))
     mask = os.umask(0o177) if is_socket else None
+    place = for_grpc(address)
     try:
-        if credentials is None:
-            port = server.add_insecure_port(address)
-        else:
-            port = server.add_secure_port(address, credentials)
+        port = server.add_secure_port(place, credentials) if credentials else server.add_insecure_port(place)
     except RuntimeError:
         port = 0
     finally:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..kernel.endpoints import allows
 from ..kernel.errors import SceneError
 from .refusals import Refusal
 
@@ -85,7 +86,7 @@ def _plugin(value: str, roots: Roots) -> Path | None:
     """The file of a plugin, where it is inside the folders for them: Python, a program, or a socket; or a server."""
     scheme, _, rest = value.partition(":")
     if scheme in ("grpc", "grpcs"):
-        return Path(value) if value in roots.endpoints else None
+        return Path(value) if any(allows(endpoint, value) for endpoint in roots.endpoints) else None
     if scheme == "exec":
         try:
             rest = shlex.split(rest)[0]

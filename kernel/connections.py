@@ -11,7 +11,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from .endpoints import parse
+from .endpoints import at_socket, parse
 from .errors import PluginError, RunError
 from .plugin_process import PluginProcess
 from .remote import Link, Lost
@@ -118,7 +118,7 @@ class Connection:
         with meeting.first():
             if (shared := meeting.found()) is not None:
                 try:
-                    return Link(endpoint, f"unix:{shared.socket}", shared.token, None)
+                    return Link(endpoint, at_socket(shared.socket), shared.token, None)
                 except (Lost, PluginError):
                     pass  # the rank that started it has ended
             link = self._start(meeting.folder)
@@ -129,7 +129,7 @@ class Connection:
     def _start(self, meeting: Path | None) -> Link:
         process = PluginProcess(self.endpoint, meeting)
         shared = process.shared
-        return Link(self.endpoint, f"unix:{shared.socket}", shared.token, process)
+        return Link(self.endpoint, at_socket(shared.socket), shared.token, process)
 
     def end(self) -> None:
         """Ends the plugin where this process has started it, and the connection."""

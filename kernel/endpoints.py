@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from .errors import PluginError
 
@@ -88,25 +88,51 @@ def parse(text: str) -> Endpoint:
     if scheme == "unix":
         if not rest.startswith("/") or rest.startswith("//"):
             raise PluginError(f"--plugin {text}: give the path of a socket, as in unix:/run/plugin.sock")
-        return Endpoint(text, "unix", address=text, token_file=_file(text, {}, "token_file"))
-    parts = urlsplit(text)
-    more = dict(parse_qsl(parts.query))
+        return Endpoint(text, "unix", address=at_socket(rest), token_file=_file(text, {}, "token_file"))
+    address, more = _server(text)
+    known: Literal["grpc", "grpcs"] = "grpcs" if scheme == "grpcs" else "grpc"
+    token, ca = _file(text, more, "token_file"), _file(text, more, "ca") if scheme == "grpcs" else None
+    return Endpoint(text, known, address=address, token_file=token, ca=ca)
+
+
+def at_socket(path: str | Path) -> str:
+    """The address of a Unix socket for gRPC, to which it is a URI: `%2e` or `?` in a path would be another socket."""
+    return f"unix:{quote(str(path))}"
+
+
+def for_grpc(address: str) -> str:
+    """HOST:PORT or unix:PATH as gRPC takes it."""
+    return at_socket(address.removeprefix("unix:").removeprefix("//")) if address.startswith("unix:") else address
+
+
+def allows(allowed: str, text: str) -> bool:
+    """Whether an endpoint is the allowed server, with no other files behind its '?'; both have absolute paths."""
     try:
-        port = parts.port
+        (there, known), (address, given) = _server(allowed), _server(text)
+    except PluginError:
+        return False
+    same = allowed.partition(":")[0] == text.partition(":")[0] and there == address
+    return same and given.items() <= known.items()
+
+
+def _server(text: str) -> tuple[str, dict[str, str]]:
+    """HOST:PORT of a server, and the files behind the '?' by name; raises like `parse`, but looks at no file."""
+    scheme = text.partition(":")[0]
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
     except ValueError:
-        port = None
-    if parts.hostname is None or port is None or parts.path not in ("", "/"):
+        host = port = None
+    if host is None or port is None or parts.path not in ("", "/"):
         raise PluginError(f"--plugin {text}: give a host and a port, as in {scheme}://models.example.org:7451")
+    more = dict(parse_qsl(parts.query))
     if unknown := sorted(set(more) - set(_MORE)):
         raise PluginError(f"--plugin {text}: '{unknown[0]}' is not known behind the '?'; there are {', '.join(_MORE)}")
-    if scheme == "grpc" and parts.hostname not in _LOOPBACK:
+    if scheme == "grpc" and host not in _LOOPBACK:
         raise PluginError(
             f"--plugin {text}: without TLS only this machine is spoken to (127.0.0.1); give grpcs://{parts.netloc}"
         )
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    known: Literal["grpc", "grpcs"] = "grpcs" if scheme == "grpcs" else "grpc"
-    token, ca = _file(text, more, "token_file"), _file(text, more, "ca") if scheme == "grpcs" else None
-    return Endpoint(text, known, address=f"{host}:{port}", token_file=token, ca=ca)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}", more
 
 
 def _command(text: str, rest: str) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...kernel.errors import UserError
+from ...kernel.endpoints import absolute, parse
+from ...kernel.errors import PluginError, UserError
 from ..connection import DEFAULT_ADDRESS, state_folder
 from .arguments import Given, Option, help_of, read
 from .devices import count_gpus
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     given.only(0, 0, "no words")
     if given.has("systemd"):
         _folders(given)
+        _servers(given)
         print(_unit(arguments), end="")
         return 0
     from ..serving import serve
@@ -89,13 +91,25 @@ def _settings(given: Given) -> Settings:
             data=allowed,
             scenes=scenes,
             plugins=plugins,
-            endpoints=tuple(text for text in given.values.get("plugins", []) if text.startswith(SERVERS)),
+            endpoints=_servers(given),
         ),
         tls=Tls(certificate, key, authority) if certificate is not None and key is not None else None,
         mlflow_uri=given.one("mlflow-uri") or "",
         slots_per_user=given.number("max-slots-per-user", 1),
         grace=60.0 if grace is None else grace,
     )
+
+
+def _servers(given: Given) -> tuple[str, ...]:
+    """The servers of plugins that are allowed; their files are relative to the working folder."""
+    named = [text for text in given.values.get("plugins", []) if text.startswith(SERVERS)]
+    found = tuple(absolute(text, Path.cwd()) for text in named)
+    for text in found:
+        try:
+            parse(text)
+        except PluginError as error:
+            raise UserError(str(error).replace("--plugin", "--plugins", 1)) from None
+    return found
 
 
 def _state(given: Given) -> Path:

@@ -17,7 +17,7 @@ from deepgen.v1.plugin_service_pb2 import (
     ProbeRequest,
 )
 
-from ...kernel.endpoints import Endpoint
+from ...kernel.endpoints import Endpoint, at_socket
 from ...kernel.errors import RunError
 from ...kernel.wire_features import LINES, PARTS, SHARED_MEMORY, TOKENIZER
 from . import parcels
@@ -176,7 +176,7 @@ def greeting(**more: Any) -> HandshakeRequest:
 
 def connected(program: Program) -> Wire:
     """A connection to a program."""
-    return Wire(f"unix:{program.socket}", program.token)
+    return Wire(at_socket(program.socket), program.token)
 
 
 def standing(endpoint: Endpoint) -> Wire:

@@ -269,3 +269,5 @@ def test_the_unit_file(capfd: pytest.CaptureFixture[str], served: Controller) ->
     assert "KillMode=process\n" in unit
     assert main(["serve", "--allow", "gone", "--systemd"]) == 2
     assert "no such folder" in capfd.readouterr().err
+    assert main(["serve", "--plugins", "grpcs://models", "--systemd"]) == 2
+    assert "deepgen: --plugins grpcs://models: give a host and a port" in capfd.readouterr().err

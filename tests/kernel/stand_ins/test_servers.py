@@ -43,9 +43,9 @@ class Place:
 
     numbers = iter(range(100))
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, socket: str = "plugin.sock") -> None:
         self.name = f"served_length_{next(self.numbers)}"
-        self.socket = folder / "plugin.sock"
+        self.socket = folder / socket
         self.endpoint = f"unix:{self.socket}"
         self.file = folder / "own.py"
         self.write(1)
@@ -105,6 +105,19 @@ def test_another_plugin_under_the_name_is_not_asked(place: Place) -> None:
     place.write(2)
     with place.served(), pytest.raises(RunError, match=f"{place.name} is another one than before; run it again"):
         processor.process([pa.array(["one"])])
+
+
+def test_a_socket_is_the_one_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    odd = Place(tmp_path, "a b?x%2e#ü.sock")
+    with odd.served():
+        assert odd.socket.is_socket()
+        assert odd.processor().process([pa.array(["one"])])["out"].to_pylist() == [3]
+    plain = Place(tmp_path)
+    with plain.served():
+        for other in ("plugin.sock?x", "plugin.sock#x", "plugin.soc%6b", "in/%2e%2e/plugin.sock"):
+            with pytest.raises(PluginError, match=r"cannot be reached: No such file or directory$"):
+                load(f"unix:{tmp_path}/{other}")
 
 
 def test_a_server_that_is_not_there(place: Place) -> None:
