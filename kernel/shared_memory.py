@@ -25,12 +25,13 @@ class Region:
         """For other processes of this user, as long as this one lives."""
         return f"/proc/{os.getpid()}/fd/{self._descriptor}"
 
-    def write(self, data: Any) -> payload_pb2.SharedMemory:
-        """Puts bytes at the beginning; gives what a plugin is told."""
-        self.grow(len(data))
+    def write(self, data: Any, offset: int = 0) -> payload_pb2.SharedMemory:
+        """Puts bytes at a place; gives what a plugin is told."""
+        end = offset + len(data)
+        self.grow(end)
         assert self._map is not None
-        self._map[: len(data)] = data
-        return payload_pb2.SharedMemory(path=self.path, offset=0, length=len(data))
+        self._map[offset:end] = data
+        return payload_pb2.SharedMemory(path=self.path, offset=offset, length=len(data))
 
     def room(self) -> payload_pb2.SharedMemory:
         """All of it, for an answer."""
@@ -66,7 +67,9 @@ class Region:
         if self._map is not None:
             self._map.close()
             self._map = None
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1  # the number may be that of another file from now on
 
     def __del__(self) -> None:
         try:

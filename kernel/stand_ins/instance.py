@@ -13,13 +13,15 @@ from deepgen.v1 import payload_pb2, plugin_service_pb2
 from ..connections import Connection
 from ..errors import PluginError, RunError
 from ..remote import SECONDS_TO_ANSWER, Busy, Link, Lost, NotConfigured
-from ..shared_memory import Region
+from ..shared_memory import PAGE, Region
 from ..wire_features import LARGEST, SHARED_FROM
 
 ATTEMPTS = 3
 """A batch that ended the plugin so often is not sent again."""
 PATIENCE = 300.0
 """Seconds for which a plugin that has too much to do is asked again, mostly every second."""
+AROUND = 16
+"""Bytes of a message that a payload in it takes beside its own."""
 Answer = TypeVar("Answer")
 
 
@@ -32,9 +34,10 @@ class Instance:
         self._request.instance = secrets.token_hex(8)
         self._configured_by: Link | None = None
         self._answer: plugin_service_pb2.ConfigureResponse | None = None
-        self._input: list[Region] = []
+        self._input: Region | None = None
         self._room: Region | None = None
-        self._taken = 0
+        self._taken, self._inline = 0, 0
+        """Bytes of the payloads of a request, in shared memory and in the message itself."""
         connection.instances.add(self)
 
     @property
@@ -71,7 +74,7 @@ class Instance:
         while True:
             link = self.connection.link
             try:
-                self._taken = 0
+                self._taken, self._inline = 0, 0
                 self._configure(link)
                 answer = ask(link)
                 self.connection.succeeded()
@@ -116,12 +119,12 @@ class Instance:
         made = payload_pb2.Payload() if into is None else into
         size = len(data)
         if size >= SHARED_FROM and link.shares_memory:
-            if self._taken == len(self._input):
-                self._input.append(Region())
-            self._taken += 1
-            made.shared.CopyFrom(self._input[self._taken - 1].write(data))
-        elif size <= LARGEST:
+            self._input = self._input or Region()
+            made.shared.CopyFrom(self._input.write(data, self._taken))
+            self._taken += -(-size // PAGE) * PAGE
+        elif self._inline + size <= LARGEST:  # there may be several, as states to merge
             made.arrow = bytes(data)
+            self._inline += size + AROUND
         else:
             made.parts = link.put(data)
         return made
