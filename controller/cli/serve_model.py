@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...kernel.errors import UserError
+from ...kernel.wire_features import DESCRIPTOR
 from . import listen_options
 from .arguments import Given, Option, help_of, read
 from .display import note
@@ -25,6 +27,11 @@ OPTIONS = (
     Option("metrics-port", "PORT", "http://127.0.0.1:PORT/metrics for Prometheus; by default none, 0 is any"),
 )
 
+NO_PLUGIN = (
+    "deepgen serve-model is a server that many runs share, and no run starts it: start it by hand with --listen "
+    "unix:/PATH, and write plugin: [unix:/PATH]"
+)
+
 
 def help_text(arguments: Sequence[str]) -> str:
     """What `deepgen serve-model --help` prints."""
@@ -37,7 +44,12 @@ def help_text(arguments: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serves."""
+    """Serves; a run that would start it as a plugin is told what to write instead."""
+    if DESCRIPTOR in os.environ:
+        from ..plugin_server.child import Host
+
+        Host().failed(UserError(NO_PLUGIN))
+        return UserError.exit_code
     given = read("serve-model", arguments, OPTIONS, strangers=True)
     folder = given.only(1, 1, "the folder of a finished run")[0]
     place = listen_options.place_of(given, given.one("listen") or DEFAULT)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +20,8 @@ from model_servers import PATIENCE, Client, answers_of, rows, started
 from serving import refused
 
 from deepgen.controller.cli import main
+from deepgen.kernel.errors import PluginError
+from deepgen.kernel.stand_ins.loading import load
 
 FILE = __file__
 TEXTS = [text for text, _, _ in ROWS]
@@ -139,3 +143,13 @@ def test_mistakes_are_one_line(
     assert out == ""
     (line,) = err.splitlines()
     assert message in line
+
+
+def test_a_scene_that_would_start_it_as_a_plugin_is_told_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
+    serve = shlex.join([sys.executable, "-m", "deepgen.controller.cli", "serve-model", "runs/sentiment"])
+    with pytest.raises(PluginError) as error:
+        load(f"exec:{serve}")
+    assert str(error.value) == (
+        f"--plugin exec:{serve}: deepgen serve-model is a server that many runs share, and no run starts it: start it "
+        "by hand with --listen unix:/PATH, and write plugin: [unix:/PATH]"
+    )
