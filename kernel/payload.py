@@ -31,12 +31,14 @@ def read(data: Any) -> pa.RecordBatch:
     """The rows of an Arrow IPC stream as one record batch, on the memory of `data` where the stream has one batch.
 
     Raises:
-        PluginError: the bytes are no such stream.
+        PluginError: the bytes are no such stream, or its offsets or texts are such that nobody may read them.
     """
     try:
         with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
             batches = list(stream)
             schema = stream.schema
+        for batch in batches:
+            batch.validate(full=True)  # who reads past the end of a column is killed
     except (pa.ArrowInvalid, OSError) as error:
         raise PluginError(f"a payload of {len(data)} bytes is no Arrow IPC stream: {error}") from None
     if len(batches) == 1:
@@ -87,8 +89,7 @@ def to_state(batch: pa.RecordBatch) -> State:
             continue
         if not pa.types.is_list(field.type) and not pa.types.is_large_list(field.type):
             raise PluginError(f"a state's '{field.name}' is {field.type}; a list for each array is right")
-        flat = column.flatten()
-        array = np.array(flat.to_pylist()) if pa.types.is_string(flat.type) else flat.to_numpy(zero_copy_only=False)
+        array = column.flatten().to_numpy(zero_copy_only=False)  # of texts: objects, which keep them as they are
         try:
             state[field.name] = array.reshape(_shape(field, (len(array),)))
         except ValueError:
@@ -129,7 +130,11 @@ def from_predictions(predictions: Predictions) -> pa.RecordBatch:
 
 
 def to_predictions(batch: pa.RecordBatch, problem: str, class_names: Sequence[str]) -> Predictions:
-    """A model's answers from columns; without a column `row`, rows are numbered from 0 on."""
+    """A model's answers from columns; without a column `row`, rows are numbered from 0 on.
+
+    Raises:
+        PluginError: a column that is to have a number, or a list of one length, in each row has something else.
+    """
     arrays = {field.name: (field, column) for field, column in zip(batch.schema, batch.columns, strict=True)}
 
     def take(name: str) -> np.ndarray | None:
@@ -167,12 +172,18 @@ def _fixed(array: np.ndarray) -> pa.Array:
 
 def _numbers(field: pa.Field, column: pa.Array) -> np.ndarray:
     """One value a row as [rows, …] numbers."""
-    if pa.types.is_fixed_size_list(field.type):
-        flat = column.flatten().to_numpy(zero_copy_only=False)
-        shaped: np.ndarray = flat.reshape(len(column), *_shape(field, (field.type.list_size,)))
-        return shaped
-    plain: np.ndarray = column.to_numpy(zero_copy_only=False)
-    return plain
+    is_list = pa.types.is_fixed_size_list(field.type)
+    kind = field.type.value_type if is_list else field.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise PluginError(f"'{field.name}' is {field.type}; a number a row is right, or a list of one length")
+    flat = column.flatten() if is_list else column
+    if missing := column.null_count + (flat.null_count if is_list else 0):
+        raise PluginError(f"'{field.name}' lacks {missing} values")
+    numbers: np.ndarray = flat.to_numpy(zero_copy_only=False)
+    try:
+        return numbers.reshape(len(column), *_shape(field, (field.type.list_size,))) if is_list else numbers
+    except ValueError:
+        raise PluginError(f"'{field.name}' has {len(numbers)} values, which fit no such shape") from None
 
 
 def _shape(field: pa.Field, otherwise: tuple[int, ...]) -> tuple[int, ...]:

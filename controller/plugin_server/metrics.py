@@ -87,7 +87,7 @@ def read_predictions(payloads: Payloads, given: payload_pb2.Predictions) -> Pred
     batch = payloads.read(given.rows)
     try:
         made = payload.to_predictions(batch, given.problem, given.class_names)
-    except (PluginError, ValueError) as error:
+    except PluginError as error:
         raise invalid(str(error)) from None
     made.rows = own(made.rows)
     made.scores, made.labels = own(made.scores), own(made.labels)

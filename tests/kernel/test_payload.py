@@ -36,6 +36,38 @@ def test_a_state_may_hold_texts() -> None:
     assert back["texts"].tolist() == ["é", "", "two words"]
 
 
+def test_texts_of_a_state_are_kept_to_the_last_character() -> None:
+    state = {"texts": np.array(["end\0", "x" * 1_000_000] + [""] * 5000, object), "none": np.array([], "U3")}
+    back = payload.to_state(payload.read(payload.written(payload.from_state(state))))  # as wide as the widest: 20 GB
+    assert back["texts"].tolist() == state["texts"].tolist()
+    assert back["none"].tolist() == []
+    assert back["none"].dtype.kind in "OU"
+
+
+@pytest.mark.parametrize(("ends", "data"), [([0, 200, 3], b"abc"), ([0, 2, 3], b"\xff\xfea")])
+def test_what_nobody_may_read_is_refused(ends: list[int], data: bytes) -> None:
+    buffers = [None, pa.py_buffer(np.array(ends, np.int32)), pa.py_buffer(data)]
+    batch = pa.RecordBatch.from_pydict({"text": pa.Array.from_buffers(pa.string(), 2, buffers)})
+    with pytest.raises(PluginError, match="In column 0"):
+        payload.read(payload.written(batch))
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        (pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2)), "'scores' lacks 1 values"),
+        (pa.array([[1.0, None]], pa.list_(pa.float32(), 2)), "'scores' lacks 1 values"),
+        (pa.array([1, None]), "'scores' lacks 1 values"),
+        (pa.array([[1.0, 2.0], [3.0]]), "'scores' is list<.*>; a number a row is right"),
+        (pa.array(["1"]), "'scores' is string; a number a row is right"),
+    ],
+)
+def test_answers_that_are_no_numbers_are_refused(scores: pa.Array, words: str) -> None:
+    batch = pa.RecordBatch.from_pydict({"scores": scores})
+    with pytest.raises(PluginError, match=words):
+        payload.to_predictions(batch, "regression", ())
+
+
 def test_predictions_come_back_whole() -> None:
     given = Predictions(
         rows=np.array([7, 3]),
