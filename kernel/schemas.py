@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import keyword
 import operator
 import types
 import typing
@@ -73,12 +74,20 @@ def options_class(name: str, bases: tuple[type, ...], options: Sequence[plugin_p
     """A dataclass with these options, whose values are read and checked like those of any plugin.
 
     Raises:
-        PluginError: an option without a type or a default, or with a default that is none of its type.
+        PluginError: an option without a type, with one that is not known, with a default that is no JSON, or with a name
+            that is none or taken.
     """
-    fields: list[tuple[str, Any, Any]] = []
+    fields: dict[str, tuple[str, Any, Any]] = {}
     for option in options:
-        if not option.name.isidentifier():
-            raise PluginError(f"option '{option.name}' has a name that is none; use letters, digits and underscores")
+        if not option.name.isidentifier() or keyword.iskeyword(option.name):
+            raise PluginError(
+                f"option '{option.name}' has a name that is none; use letters, digits and underscores, and no word of "
+                "Python's own"
+            )
+        if any(hasattr(base, option.name) for base in bases):
+            raise PluginError(f"option '{option.name}' has the name of what each plugin of its kind has; rename it")
+        if option.name in fields:
+            raise PluginError(f"option '{option.name}' is declared twice")
         if not option.types:
             raise PluginError(f"option '{option.name}' declares no types")
         kind: Any = _union([*map(_type, option.types), *([None] if option.nullable else [])])
@@ -90,8 +99,8 @@ def options_class(name: str, bases: tuple[type, ...], options: Sequence[plugin_p
             marks.append(InputModel if option.is_model else InputPath)
         if marks:
             kind = typing.Annotated[kind, *marks]
-        fields.append((option.name, kind, dataclasses.field(default_factory=_default(option))))
-    made = dataclasses.make_dataclass(name, fields, bases=bases)
+        fields[option.name] = (option.name, kind, dataclasses.field(default_factory=_default(option)))
+    made = dataclasses.make_dataclass(name, fields.values(), bases=bases)
     made.option_help = {option.name: option.help for option in options}  # type: ignore[attr-defined]
     return made
 
@@ -162,7 +171,9 @@ def field_of(message: plugin_pb2.Field) -> Field:
     Raises:
         PluginError: a type, shape or padding that there is not.
     """
-    shape: Any = plugin_pb2.Field.Shape.Name(message.shape).lower() if message.shape in (1, 2, 3) else "scalar"
+    if message.shape not in plugin_pb2.Field.Shape.values():
+        raise PluginError(f"field '{message.name}' has the shape {message.shape}, which this version does not know")
+    shape: Any = plugin_pb2.Field.Shape.Name(message.shape or plugin_pb2.Field.SCALAR).lower()
     if message.dtype not in ("int64", "float32", "string"):
         raise PluginError(f"field '{message.name}' is '{message.dtype}'; it can be int64, float32 or string")
     if message.side not in ("", "tokenizer", "right"):
@@ -183,7 +194,7 @@ def field_of(message: plugin_pb2.Field) -> Field:
 def described(plugin: Any, source: str) -> plugin_pb2.PluginDescriptor:
     """What a plugin in another process has said of itself; where its code is, is for us to say."""
     descriptor = plugin_pb2.PluginDescriptor()
-    descriptor.CopyFrom(plugin.descriptor)
+    descriptor.CopyFrom(plugin._descriptor)
     descriptor.source = source
     return descriptor
 

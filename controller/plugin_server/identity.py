@@ -156,7 +156,7 @@ def _descriptor(found: registry.Found) -> PluginDescriptor:
         return describe(found)
     except DeepgenError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         plugin = f"{found.plugin.kind} '{found.plugin.name}'"
         message = f"{plugin} of {found.source} cannot say what it is: {type(error).__name__}: {error}"
         raise PluginError(message) from error

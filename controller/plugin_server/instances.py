@@ -60,7 +60,7 @@ class Instances:
                 made = self._made(request, state)  # others are made meanwhile: it may take long, or hang
             except Refused:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 return plugin_service_pb2.ConfigureResponse(failure=failure(error))
             with self._lock:
                 known = self._known.get(request.instance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from ...kernel import payload
 from ...kernel.contracts import BadRows, Processor
 from ...kernel.errors import PluginError
 from ...kernel.stand_ins.columns import column_of, rows_of
+from ...kernel.wire_features import LARGEST
 from .instances import Instances
 from .payloads import Payloads
 from .refusals import Refused, failure, invalid
@@ -105,10 +107,16 @@ def _checked(processor: Processor, made: Mapping[str, Any], rows: int) -> pa.Rec
 
 
 def _bad(error: BadRows) -> processor_service_pb2.ProcessResponse:
+    """As many as a message holds; the others are found when the rows are sent again without these."""
+    rows: list[payload_pb2.BadRow] = []
+    size = 0
     try:
-        rows = [
-            payload_pb2.BadRow(row=one.row, column=one.column, value=one.value, reason=one.reason) for one in error.rows
-        ]
+        for one in sorted(error.rows, key=operator.attrgetter("row")):
+            row = payload_pb2.BadRow(row=one.row, column=one.column, value=one.value, reason=one.reason)
+            size += row.ByteSize() + 8
+            if rows and size > LARGEST:
+                break
+            rows.append(row)
     except (TypeError, ValueError) as wrong:
         return processor_service_pb2.ProcessResponse(failure=failure(wrong))
     return processor_service_pb2.ProcessResponse(bad_rows=payload_pb2.BadRows(rows=rows))

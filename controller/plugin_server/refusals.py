@@ -12,7 +12,8 @@ from ...kernel.errors import DataError, DeepgenError, PluginError, RunError, Sce
 
 KINDS: tuple[type[DeepgenError], ...] = (SceneError, DataError, PluginError, RunError)
 """The errors that keep their meaning on the way; those that come from them count as they do."""
-LONGEST_TRACE = 16_384
+LONGEST = 16_384
+"""Characters of what is said: an error may quote all of a text that is too large for a message."""
 
 
 class Refused(Exception):
@@ -40,7 +41,7 @@ def failure(error: BaseException) -> payload_pb2.Failure:
         kind = PluginError.__name__
     trace = "".join(traceback.format_exception(error))
     return payload_pb2.Failure(
-        kind=kind, message=_text(" ".join(str(error).split())), trace=_text(trace[-LONGEST_TRACE:])
+        kind=kind, message=_text(" ".join(str(error).split())[:LONGEST]), trace=_text(trace[-LONGEST:])
     )
 
 

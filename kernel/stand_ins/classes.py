@@ -30,7 +30,8 @@ def classes_at(connection: Connection) -> list[type[Plugin]]:
 
 def _class(connection: Connection, descriptor: plugin_pb2.PluginDescriptor) -> type[Plugin]:
     """The class that stands for a plugin."""
-    kind = plugin_pb2.PluginDescriptor.Kind.Name(descriptor.kind).lower()
+    known = descriptor.kind in plugin_pb2.PluginDescriptor.Kind.values()
+    kind = plugin_pb2.PluginDescriptor.Kind.Name(descriptor.kind).lower() if known else f"kind {descriptor.kind}"
     abilities = set(descriptor.abilities)
     where = f"--plugin {connection.endpoint.text}: {kind} '{descriptor.name}'"
     bases: dict[str, tuple[type, ...]] = {
@@ -53,7 +54,7 @@ def _class(connection: Connection, descriptor: plugin_pb2.PluginDescriptor) -> t
         raise PluginError(f"{where}: {error}") from None
     made.name = descriptor.name
     made.__doc__ = descriptor.summary
-    made.connection, made.descriptor = connection, descriptor
+    made._connection, made._descriptor = connection, descriptor
     code = descriptor.digest or connection.endpoint.code()
     made.elsewhere = Elsewhere(connection.endpoint.text, descriptor.version, code)
     made.fits = frozenset(descriptor.fits)

@@ -28,7 +28,7 @@ class RemoteModel(StandIn, Model):
     def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
         if set(splits) != {"predict"}:
             raise SceneError(
-                f"task: '{self.name}' answers at {self.connection.endpoint.text} and can only predict; set do_train "
+                f"task: '{self.name}' answers at {self._connection.endpoint.text} and can only predict; set do_train "
                 "and do_eval to false, or name a task of this DeepGen"
             )
         return super().check(scene, splits)
@@ -48,7 +48,7 @@ class RemoteModel(StandIn, Model):
         return len(next(iter(batch.values())))
 
     def loss(self, module: torch.nn.Module, batch: Batch) -> Loss:
-        raise SceneError(f"task: '{self.name}' answers at {self.connection.endpoint.text} and can only predict")
+        raise SceneError(f"task: '{self.name}' answers at {self._connection.endpoint.text} and can only predict")
 
     def predict(self, module: torch.nn.Module, batch: Batch) -> Mapping[str, Any]:
         import torch

@@ -16,12 +16,11 @@ from deepgen.v1 import plugin_service_pb2, processor_service_pb2
 from .. import payload
 from ..connections import Connection
 from ..contracts import BadRow, BadRows, Field, Processor
-from ..errors import RunError
 from ..remote import Link, Lost
 from ..schemas import field_of
 from .columns import column_of, rows_of
 from .instance import ATTEMPTS, Instance
-from .stand_in import StandIn
+from .stand_in import Ended, StandIn
 
 if TYPE_CHECKING:
     from ..pretrained import Pretrained
@@ -35,7 +34,7 @@ class RemoteProcessor(StandIn, Processor):
         request = super()._configuration(link)
         request.inputs.extend(self.inputs)
         request.output = self.output
-        if self.pretrained is not None and link.takes_tokenizer:
+        if self.pretrained is not None and self.pretrained.source and link.takes_tokenizer:
             for name, content in _tokenizer_files(self.pretrained).items():
                 request.tokenizer[name] = content
         return request
@@ -57,8 +56,8 @@ class RemoteProcessor(StandIn, Processor):
         """What the plugin makes of some rows; rows that end it are bad ones."""
         try:
             return self._process(columns, ATTEMPTS)
-        except RunError:
-            if not len(columns[0]) or not self.connection.can_start:
+        except Ended:
+            if not self._connection.can_start:
                 raise
             return self._without_what_ends_it(columns)
 
@@ -82,16 +81,19 @@ class RemoteProcessor(StandIn, Processor):
 
         They are tried in a program of their own: the other may have ended because of what others asked.
         """
-        own = Connection(self.connection.endpoint.text, own=True)
+        own = Connection(self._connection.endpoint.text, own=True)
         kept, self._instance = self._instance, Instance(own, self._configuration(own.link))
         try:
-            return self._without(columns)
+            self._refuse_what_ends_it(columns)
+            return self._process(columns, ATTEMPTS)  # it was not the rows
         finally:
             self._instance = kept
             own.end()
 
-    def _without(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
+    def _refuse_what_ends_it(self, columns: Sequence[pa.Array]) -> None:
+        """Raises BadRows, if there are any; what is made of the others is not kept, and so not counted as cut."""
         bad: list[BadRow] = []
+        cut = dict(self.cut)
         waiting, crashes = [(0, len(columns[0]))], 0
         while waiting:
             begin, end = waiting.pop()
@@ -103,16 +105,16 @@ class RemoteProcessor(StandIn, Processor):
             except Lost as error:
                 crashes += 1
                 if crashes == CRASHES:
-                    raise self._ended(error) from None
+                    raise self._ended(error, "by rows of one batch", CRASHES) from None
                 if end - begin == 1:
                     value = str(part[0][0].as_py())
                     bad.append(BadRow(begin, self.inputs[0], value, f"has ended {self.name} again and again ({error})"))
                 else:
                     middle = (begin + end) // 2
                     waiting += [(begin, middle), (middle, end)]
+        self.cut = cut
         if bad:
             raise BadRows(bad)
-        return self._process(columns, ATTEMPTS)  # it was not the rows
 
 
 class DrawingProcessor(RemoteProcessor):

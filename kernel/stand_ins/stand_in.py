@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 from deepgen.v1 import payload_pb2, plugin_pb2, plugin_service_pb2
 
-from .. import errors, payload
+from .. import payload
 from ..connections import Connection
 from ..contracts import Predictions
-from ..errors import RunError
+from ..errors import DataError, DeepgenError, PluginError, RunError, SceneError
 from ..options import options_of
 from ..remote import Link, Lost
 from ..schemas import scene_message
@@ -23,11 +23,21 @@ if TYPE_CHECKING:
     from ..scene import Scene, Split
 
 
+KINDS: Mapping[str, type[DeepgenError]] = {
+    kind.__name__: kind for kind in (SceneError, DataError, PluginError, RunError)
+}
+"""The errors that keep their meaning on the way; any other is a failure of the run under its own name."""
+
+
+class Ended(RunError):
+    """The plugin was ended as often as it was asked."""
+
+
 class StandIn:
     """What all kinds share: an instance in the other process, which is made when it is first needed."""
 
-    connection: ClassVar[Connection]
-    descriptor: ClassVar[plugin_pb2.PluginDescriptor]
+    _connection: ClassVar[Connection]
+    _descriptor: ClassVar[plugin_pb2.PluginDescriptor]
     name: ClassVar[str]
     kind: ClassVar[str]
     _instance: Instance | None = None
@@ -36,7 +46,7 @@ class StandIn:
         plugin: type = type(self)
         values = {option.name: vars(self)[option.name] for option in options_of(plugin, f"{self.kind} {self.name}")}
         return plugin_service_pb2.ConfigureRequest(
-            kind=self.descriptor.kind,
+            kind=self._descriptor.kind,
             name=self.name,
             options={name: json.dumps(value) for name, value in values.items()},
         )
@@ -44,21 +54,21 @@ class StandIn:
     @property
     def _there(self) -> Instance:
         if self._instance is None:
-            self._instance = Instance(self.connection, self._configuration(self.connection.link))
+            self._instance = Instance(self._connection, self._configuration(self._connection.link))
         return self._instance
 
     def _configured(self) -> plugin_service_pb2.ConfigureResponse:
         try:
             answer = self._there.configured()
         except Lost as error:
-            raise self._ended(error) from None
+            raise self._ended(error, "while it was configured") from None
         self._refuse(answer)
         return answer
 
     def check(self, scene: Scene, splits: Sequence[Split]) -> Sequence[str]:
         """Lets the plugin look at the scene, where it wants to."""
         self._configured()
-        if "check" not in self.descriptor.abilities:
+        if "check" not in self._descriptor.abilities:
             return ()
         message = scene_message(scene)
         answer = self._call(
@@ -78,7 +88,7 @@ class StandIn:
 
         Raises:
             DeepgenError: as the plugin raised it; any other exception has the name that it has there.
-            RunError: the plugin was ended `attempts` times.
+            Ended: the plugin was ended ATTEMPTS times. Lost: it was, with fewer `attempts`.
         """
         self._configured()
         try:
@@ -90,20 +100,19 @@ class StandIn:
         self._refuse(answer)
         return answer, link
 
-    def _ended(self, cause: Lost) -> RunError:
-        what = f"{self.kind} '{self.name}' ({self.connection.endpoint.text})"
-        if self.connection.can_start:
-            return RunError(f"{what} was ended {ATTEMPTS} times with the same rows, by {cause}")
-        return RunError(f"{what} was asked {ATTEMPTS} times with the same rows and not heard: {cause}")
+    def _ended(self, cause: Lost, when: str = "with the same rows", times: int = ATTEMPTS) -> Ended:
+        what = f"{self.kind} '{self.name}' ({self._connection.endpoint.text})"
+        if self._connection.can_start:
+            return Ended(f"{what} was ended {times} times {when}, by {cause}")
+        return Ended(f"{what} was asked {times} times {when} and not heard: {cause}")
 
     def _refuse(self, answer: Any) -> None:
         """Raises what the plugin raised."""
         if not answer.HasField("failure"):
             return
         failure = answer.failure
-        own = getattr(errors, failure.kind, None)
-        if isinstance(own, type) and issubclass(own, errors.DeepgenError):
-            raise own(failure.message) from _There(failure.trace)
+        if failure.kind in KINDS:
+            raise KINDS[failure.kind](failure.message) from _There(failure.trace)
         raise type(failure.kind or "Exception", (Exception,), {})(failure.message) from _There(failure.trace)
 
     def _payload(self, answer: Any, link: Link, place: payload_pb2.Payload) -> pa.RecordBatch:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from deepgen.kernel import registry, schemas
-from deepgen.kernel.contracts import Field
+from deepgen.kernel.contracts import Field, Processor
 from deepgen.kernel.descriptors import describe
 from deepgen.kernel.errors import PluginError
 from deepgen.kernel.options import Option, options_of
@@ -58,6 +58,7 @@ def test_fields_are_the_same(field: Field) -> None:
         (plugin_pb2.Field(name="a", dtype="int8"), "'a' is 'int8'; it can be"),
         (plugin_pb2.Field(name="a", dtype="int64", side="up"), "'a' is padded at 'up'"),
         (plugin_pb2.Field(name="a", dtype="int64", padding="zero"), "'a' is padded with 'zero'"),
+        (plugin_pb2.Field(name="a", dtype="int64", shape=9), "'a' has the shape 9, which this version"),  # type: ignore[arg-type]
     ],
 )
 def test_a_field_that_cannot_be_is_refused(message: plugin_pb2.Field, words: str) -> None:
@@ -69,6 +70,8 @@ def test_a_field_that_cannot_be_is_refused(message: plugin_pb2.Field, words: str
     ("option", "words"),
     [
         (plugin_pb2.Option(name="two words"), "'two words' has a name that is none"),
+        (plugin_pb2.Option(name="class"), "'class' has a name that is none"),
+        (plugin_pb2.Option(name="bind"), "'bind' has the name of what each plugin of its kind has"),
         (plugin_pb2.Option(name="a"), "'a' declares no types"),
         (
             plugin_pb2.Option(
@@ -80,4 +83,10 @@ def test_a_field_that_cannot_be_is_refused(message: plugin_pb2.Field, words: str
 )
 def test_an_option_that_cannot_be_is_refused(option: plugin_pb2.Option, words: str) -> None:
     with pytest.raises(PluginError, match=words):
-        schemas.options_class("Made", (), [option])
+        schemas.options_class("Made", (Processor,), [option])
+
+
+def test_an_option_is_declared_once() -> None:
+    option = plugin_pb2.Option(name="a", types=[plugin_pb2.OptionType(kind=plugin_pb2.OptionType.TEXT)])
+    with pytest.raises(PluginError, match="'a' is declared twice"):
+        schemas.options_class("Made", (), [option, option])

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 from deepgen.kernel.contracts import BadRow, BadRows, Field, Metric, Outputter, Processor
 from deepgen.kernel.drawing import uniform
-from deepgen.kernel.errors import DataError, SceneError
+from deepgen.kernel.errors import DataError, RunError, SceneError
 from deepgen.kernel.options import Range
 from deepgen.kernel.registry import metric, outputter, processor
 
@@ -40,6 +40,8 @@ class Words(Processor):
     """Each length times this."""
     mode: Literal["all", "first"] = "all"
     """Which words."""
+    connection: str = ""
+    """Nothing."""
 
     def check(self, scene, splits):
         if self.scale == 5:
@@ -47,6 +49,8 @@ class Words(Processor):
         return [f"{len(splits)} splits, source_max_length {scene.values['seed'].value}"]
 
     def fields(self):
+        if self.output == "leave":
+            raise SystemExit(7)
         return (Field(self.output, "int64", "ragged", 0, f"{self.output}_mask", length=True),)
 
     def process(self, columns):
@@ -55,6 +59,8 @@ class Words(Processor):
             raise ZeroDivisionError("never divide")
         if "data" in texts:
             raise DataError("data is wrong")
+        if "stop" in texts:
+            raise RunError("no more today")
         bad = [BadRow(row, self.inputs[0], text, "is shouted") for row, text in enumerate(texts) if text.isupper()]
         if bad:
             raise BadRows(bad)

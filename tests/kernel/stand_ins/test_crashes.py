@@ -38,7 +38,7 @@ def test_a_kill_between_two_batches_is_not_seen(both: Both, kill: Callable[[], i
     assert there.process(texts)["out"].equals(here.process(texts)["out"])
     old = kill()
     assert there.process(texts)["out"].equals(here.process(texts)["out"])
-    assert there.connection.link.process.pid != old
+    assert there._connection.link.process.pid != old
 
 
 def test_kills_in_the_middle_lose_and_double_nothing(both: Both) -> None:
@@ -50,7 +50,7 @@ def test_kills_in_the_middle_lose_and_double_nothing(both: Both) -> None:
 
     def kill_now_and_then() -> None:
         while not over.wait(0.3):
-            process = there.connection.link.process
+            process = there._connection.link.process
             if process is not None and len(killed) < 3:
                 killed.append(process.pid)
                 os.kill(process.pid, signal.SIGKILL)
@@ -69,13 +69,15 @@ def test_kills_in_the_middle_lose_and_double_nothing(both: Both) -> None:
 
 def test_rows_that_end_it_are_bad_rows(both: Both) -> None:
     there = both("processor", "words")[1]
-    texts = ["fine"] * 20 + ["you die"] + ["fine"] * 10
+    texts = ["fine"] * 20 + ["you die"] + ["this is longer than twenty"] * 10
     with pytest.raises(BadRows) as error:
         there.process([pa.array(texts)])
     assert [(bad.row, bad.column, bad.value) for bad in error.value.rows] == [(20, "text", "you die")]
+    assert not there.cut  # the others are sent again
     assert "has ended there_words again and again (SIGKILL" in error.value.rows[0].reason
     rest = [text for text in texts if "die" not in text]
-    assert there.process([pa.array(rest)])["out"].to_pylist() == [[8]] * 30
+    assert there.process([pa.array(rest)])["out"].to_pylist() == [[8]] * 20 + [[8, 4, 12, 8, 12]] * 10
+    assert there.cut == {"out": 10}
 
 
 @pytest.mark.parametrize("times", [1, 2, 9])

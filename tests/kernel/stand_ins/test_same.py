@@ -1,6 +1,7 @@
 """A plugin in another process does what it does in this one: fields, options, values, bad rows, errors, words."""
 
 import io
+import os
 import subprocess
 import sys
 import time
@@ -18,7 +19,8 @@ from deepgen.kernel import registry
 from deepgen.kernel.connections import Connection
 from deepgen.kernel.contracts import BadRows, Predictions
 from deepgen.kernel.descriptors import describe
-from deepgen.kernel.errors import DataError, SceneError
+from deepgen.kernel.errors import DataError, RunError, SceneError
+from deepgen.kernel.no_model import NoModel
 from deepgen.kernel.options import options_of
 from deepgen.kernel.remote import NotConfigured
 from deepgen.kernel.settings import load as load_scene
@@ -78,12 +80,48 @@ def test_large_batches_go_through_shared_memory_and_in_parts(both: Both, monkeyp
     here, there = both("processor", "words")
     texts = pa.array(["a bc " * 100] * 10_000)  # 5 MB there, 20 MB back
     wanted = here.process([texts])["out"]
-    assert there.connection.link.shares_memory
+    assert there._connection.link.shares_memory
     assert there.process([texts])["out"].equals(wanted)
-    monkeypatch.setattr(there.connection.link, "shares_memory", False)
+    monkeypatch.setattr(there._connection.link, "shares_memory", False)
     assert there.process([texts])["out"].equals(wanted)
     huge = pa.array(["a bc " * 100] * 140_000)  # 70 MB: above what a message holds
     assert there.process([huge])["out"].slice(0, 10_000).equals(wanted)
+
+
+@pytest.mark.parametrize(("count", "size", "shares"), [(9000, 1000, True), (70, 150_000, False), (40, 140_000, True)])
+def test_states_that_are_too_much_for_one_message_together(
+    both: Both, monkeypatch: pytest.MonkeyPatch, count: int, size: int, shares: bool
+) -> None:
+    there = both("metric", "acc")[1]
+    monkeypatch.setattr(there._connection.link, "shares_memory", shares)
+    state = {"hits": np.arange(size), "rows": np.ones(1, np.int64)}
+    before = len(os.listdir("/proc/self/fd"))
+    merged = there.merge([state] * count)
+    assert merged["hits"][-1] == merged["rows"][0] * (size - 1)
+    assert len(os.listdir("/proc/self/fd")) < before + 5
+
+
+def test_bad_rows_that_are_too_much_for_one_message(both: Both) -> None:
+    there = both("processor", "words")[1]
+    texts = [f"{number} " + "A" * 1_000_000 for number in range(80)]
+    found = 0
+    while found < len(texts):  # as the kernel does: the others again
+        with pytest.raises(BadRows) as error:
+            there.process([pa.array(texts[found:])])
+        assert [row.row for row in error.value.rows] == list(range(len(error.value.rows)))
+        assert error.value.rows[-1].value == texts[found + len(error.value.rows) - 1]
+        found += len(error.value.rows)
+
+
+def test_an_option_may_have_any_name_that_it_may_have_here(both: Both) -> None:
+    for plugin in both("processor", "words", connection="ab"):
+        assert plugin.process([pa.array(["a b c"])])["out"].to_pylist() == [[2, 2, 2]]
+
+
+def test_where_a_scene_has_no_model_none_is_asked_for(both: Both) -> None:
+    for plugin in both("processor", "words"):
+        plugin.bind(("text",), "out", NoModel())
+        assert plugin.process([pa.array(["a b"])])["out"].to_pylist() == [[2, 2]]
 
 
 def test_bad_rows_and_errors_are_the_same(both: Both) -> None:
@@ -95,6 +133,12 @@ def test_bad_rows_and_errors_are_the_same(both: Both) -> None:
             plugin.process([pa.array(["fail"])])
         with pytest.raises(DataError) as data:
             plugin.process([pa.array(["data"])])
+        with pytest.raises(RunError, match="no more today"):
+            plugin.process([pa.array(["stop"])])
+        plugin.bind(("text",), "leave")
+        with pytest.raises(BaseException, match="7") as left:
+            plugin.fields()
+        assert type(left.value).__name__ == "SystemExit"
         found.append((bad.value.rows, type(other.value).__name__, str(data.value)))
     assert found[0] == found[1]
     assert found[1][1] == "ZeroDivisionError"
