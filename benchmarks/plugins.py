@@ -171,7 +171,7 @@ def crash(rounds: int) -> None:
     taken = []
     for _ in range(rounds):
         there.process(column)
-        process = there.connection.link.process
+        process = there._connection.link.process
         threading.Timer(0.01, lambda process=process: os.kill(process.pid, 9)).start()  # type: ignore[misc]
         longest, until = 0.0, time.perf_counter() + 3
         while time.perf_counter() < until:

@@ -44,7 +44,7 @@ def listen(
         if mask is not None:
             os.umask(mask)
     if not port:
-        raise UserError(f"{address} cannot be listened on; is another server there, or no such folder?")
+        raise UserError(f"{address} cannot be listened on; is another server there?")
     return address if is_socket else f"{address.rpartition(':')[0]}:{port}"
 
 
@@ -53,6 +53,8 @@ def _make_room(text: str) -> None:
     if len(os.fsencode(text)) > LONGEST_SOCKET:
         raise UserError(f"unix:{text} is longer than {LONGEST_SOCKET} bytes; give a shorter path")
     path = Path(text)
+    if not path.parent.is_dir():
+        raise UserError(f"unix:{path} cannot be listened on: there is no folder {path.parent}")
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

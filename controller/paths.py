@@ -75,7 +75,7 @@ def plugin_files(given: Iterable[Given], roots: Roots) -> tuple[Path, ...]:
                 where = (
                     "what this server allows for plugins (serve --plugins)"
                     if roots.plugins or roots.endpoints
-                    else "what this server allows: it has none for plugins"
+                    else "what this server allows: it was started without --plugins"
                 )
                 raise _refusal(f"{item.place} = {item.shown} is outside {where}", "OUTSIDE")
             files.append(path)

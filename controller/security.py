@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ class Tls:
         """
         key, certificate = _pem(self.key, "PRIVATE KEY"), _pem(self.certificate, "CERTIFICATE")
         authority = _pem(self.client_ca, "CERTIFICATE") if self.client_ca is not None else None
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, lambda: b"")
+        except ssl.SSLError as error:
+            raise UserError(f"{self.key} is not the key of {self.certificate}: {error.reason or error}") from None
         return grpc.ssl_server_credentials([(key, certificate)], authority, authority is not None)
 
 

@@ -270,7 +270,7 @@ def _fitting(kind: str, problem: Problem) -> list[str]:
 
 
 def _listed(problems: Iterable[Problem]) -> str:
-    return ", ".join(sorted(problems))
+    return ", ".join(sorted(problems)) or "nothing"
 
 
 def first_rows(scene: Scene, part: Processing, count: int) -> tuple[int, list[Reject]]:

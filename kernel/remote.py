@@ -237,6 +237,10 @@ def unreachable(endpoint: Endpoint, details: str) -> str:
         return f"its certificate is not signed by {signer}; name the file of who has signed it by '?ca=FILE'"
     if endpoint.scheme == "grpc" and "Socket closed" in details:
         return "it closed the connection; if it has TLS, write grpcs://"
+    if "Connection refused" in details:
+        return "nothing listens there (connection refused)"
+    if endpoint.scheme == "unix" and "No such file or directory" in details:
+        return "there is no such socket; is the server running?"
     return details.rpartition("error: ")[2]
 
 

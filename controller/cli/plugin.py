@@ -99,7 +99,8 @@ def _by_hand(given: Given, words: Sequence[str], address: str) -> tuple[Server, 
     shown = place.shown(server.listen(place.address, credentials))
     if place.is_open_to_all:
         print(listen_options.OPEN_TO_ALL, file=sys.stderr)
-    return server, lambda: print(f"serving at {shown}; in a scene: plugin: [{shown}]", flush=True)
+    named = shown.replace("//0.0.0.0:", "//HOST:").replace("//[::]:", "//HOST:")  # others need this machine's name
+    return server, lambda: print(f"serving at {shown}; in a scene: plugin: [{named}]", flush=True)
 
 
 def _server(given: Given, words: Sequence[str], token: str, *, shares_memory: bool = True) -> Server:

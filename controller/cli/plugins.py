@@ -17,7 +17,11 @@ from .display import print_json
 
 OPTIONS = (
     Option(
-        "plugin", "FILE", "a Python file with plugins of your own; may be given again", many=True, takes="a Python file"
+        "plugin",
+        "FILE",
+        "a Python file with plugins of your own, or an endpoint such as exec:./my_plugins; may be given again",
+        many=True,
+        takes="a Python file or an endpoint",
     ),
     Option("server", "", "those of the controller"),
     JSON,

@@ -62,7 +62,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["plugins", "metrix"], "no kind of plugin is called 'metrix'; did you mean 'metric'?"),
         (["plugins", "metric", "acuc"], "no metric is called 'acuc'; did you mean 'auc'?"),
         (["plugins", "metric", "acc", "x"], "'x' is one word too many; deepgen plugins takes a kind and a name"),
-        (["plugins", "--plugin"], "--plugin has no value; it takes a Python file"),
+        (["plugins", "--plugin"], "--plugin has no value; it takes a Python file or an endpoint"),
         (["plugins", "--plugin", "no.py"], "--plugin no.py: no such file"),
         (["predict"], f"--from is missing; say which model folder predicts. {predict.USAGE}"),
         (["predict", "--from"], f"--from has no value; {predict.USAGE}"),

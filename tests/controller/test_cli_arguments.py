@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deepgen.controller.cli import serve
 from deepgen.controller.cli.arguments import JSON, Option, read
 from deepgen.controller.cli.display import bar, cut, lasted, plain, table
 from deepgen.controller.cli.scene_text import PATHS, parcel
@@ -126,3 +127,11 @@ def test_how_things_look() -> None:
     assert table([("a", "bb", "c"), ("aaa", "b", "cccccc")], 12) == ["a    bb  c", "aaa  b   cc…"]
     assert cut("abc", None) == "abc"
     assert plain("a\x1b[31m\nb") == "a [31m b"
+
+
+def test_a_server_of_plugins_that_jobs_may_use_is_named_with_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = read("serve", ["--plugins", "grpcs://example.org:1?ca=ca.pem"], serve.OPTIONS)
+    assert serve._settings(given).roots.endpoints == (f"grpcs://example.org:1?ca={tmp_path}/ca.pem",)

@@ -251,6 +251,10 @@ def test_certificates_that_are_none(tmp_path: Path) -> None:
         Tls(tmp_path / "x.pem", tmp_path / "x.pem").credentials()
     with pytest.raises(UserError, match="cannot be read"):
         Tls(tmp_path / "y.pem", tmp_path / "y.pem").credentials()
+    authority = Authority.make(tmp_path / "ca")
+    (certificate, _), (_, key) = authority.issue("one"), authority.issue("other")
+    with pytest.raises(UserError, match=r"other.key is not the key of .*one.pem"):
+        Tls(certificate, key).credentials()
 
 
 def test_anybody_may_ask_for_health(tmp_path: Path) -> None:

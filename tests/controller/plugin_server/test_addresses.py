@@ -115,7 +115,7 @@ def test_other_machines_need_tls_and_a_token(tmp_path: Path) -> None:
         (["grpcs://0.0.0.0:0"], "--tls-cert and --tls-key belong to --listen grpcs://HOST:PORT, which needs both"),
         (["grpcs://0.0.0.0:0", "--tls-cert", FILE, "--tls-key", FILE], "give --token-file"),
         (["unix:/x", "--tls-cert", FILE, "--tls-key", FILE], "belong to --listen grpcs://HOST:PORT"),
-        (["unix:/no/such/folder/x.sock"], "cannot be listened on"),
+        (["unix:/no/such/folder/x.sock"], "cannot be listened on: there is no folder /no/such/folder"),
         ([f"unix:{FILE}"], "is a file that is no socket"),
         (["unix:/" + "x" * 107], "is longer than 107 bytes"),
         (["unix:/x", "--token-file", FILE], "others may read it"),

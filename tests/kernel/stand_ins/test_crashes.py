@@ -168,12 +168,12 @@ def test_a_program_that_does_not_come_back_ends_the_run(tmp_path: Path, files: d
         ("exec:", "names no program"),
         ("exec:'open", "no closing quotation; quote it as for a shell"),
         ("unix:relative.sock", "give the path of a socket"),
-        ("unix:/no/such.sock", "cannot be reached"),
+        ("unix:/no/such.sock", "cannot be reached: there is no such socket; is the server running.$"),
         ("grpc://example.org:7451", r"without TLS only this machine is spoken to \(127.0.0.1\)"),
         ("grpcs://example.org", "give a host and a port, as in grpcs://"),
         ("grpcs://example.org:7451?tokn=x", "'tokn' is not known behind the '.'; there are token_file, ca"),
         ("grpcs://example.org:7451?ca=/no/such.pem", "ca /no/such.pem: no such file"),
-        ("grpc://127.0.0.1:1", "cannot be reached"),
+        ("grpc://127.0.0.1:1", r"cannot be reached: nothing listens there \(connection refused\)$"),
     ],
 )
 def test_an_endpoint_that_cannot_be(endpoint: str, words: str) -> None:

@@ -95,7 +95,8 @@ def test_a_server_that_stays_away_ends_the_run_in_one_line(place: Place, monkeyp
     with pytest.raises(RunError) as error:
         processor.process([pa.array(["one"])])
     assert time.monotonic() - begin >= 0.5
-    assert str(error.value) == f"--plugin {place.endpoint}: could not be reached for 0.5 s: Connection refused"
+    gone = "nothing listens there (connection refused)"
+    assert str(error.value) == f"--plugin {place.endpoint}: could not be reached for 0.5 s: {gone}"
 
 
 def test_another_plugin_under_the_name_is_not_asked(place: Place) -> None:
@@ -123,4 +124,7 @@ def test_a_socket_is_the_one_that_is_named(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there(place: Place) -> None:
     with pytest.raises(PluginError) as error:
         load(place.endpoint)
-    assert str(error.value) == f"--plugin {place.endpoint}: cannot be reached: No such file or directory"
+    assert (
+        str(error.value)
+        == f"--plugin {place.endpoint}: cannot be reached: there is no such socket; is the server running?"
+    )

@@ -42,6 +42,7 @@ def far(tmp_path_factory: pytest.TempPathFactory, files: dict[str, Path]) -> Ite
     for name in ("token", "wrong"):
         (folder / name).touch(0o600)
         (folder / name).write_text(f"a-{name}-of-the-test\n")
+    (folder / "empty").touch()
     (folder / "far.py").write_text(files["here"].read_text().replace("here_", "far_"))
     words = ["plugin", "serve", str(folder / "far.py"), "--listen", "grpcs://127.0.0.1:0"]
     more = ["--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(folder / "token")]
@@ -86,6 +87,7 @@ def test_what_is_told_by_the_environment(far: Far, monkeypatch: pytest.MonkeyPat
         ({"token_file": "token"}, "its certificate is not signed by anybody that this machine trusts; name the file"),
         ({"ca": "token", "token_file": "token"}, "far.*/token holds no certificates"),
         ({"ca": "ca/authority.pem", "token_file": "wrong"}, "the token in .*/wrong is not that of this plugin"),
+        ({"ca": "ca/authority.pem", "token_file": "empty"}, "/empty holds no token; one line of letters and digits"),
         ({"ca": "ca/authority.pem"}, "it wants a token; name the file that holds it by '.token_file=FILE', or set"),
         ({"ca": "ca/none.pem"}, "ca/none.pem: no such file"),
     ],
