@@ -185,7 +185,8 @@ class Found:
             check_own(overrides if folder is not None else [*written, *overrides])
             if inline is not None:
                 check_relative(written)
-            plugins = plugin_files([*written, *overrides], roots)
+            replaced = any(item.name == "plugin" for item in overrides)
+            plugins = plugin_files(overrides if replaced else [*written, *overrides], roots)
         except UserError as error:
             raise found.placed(error) from None
         return Found(reference, tokens, plugins, spec, inline)

@@ -14,7 +14,6 @@ from serving import SCENE, write_data
 from deepgen.controller.admission import Admission, Admitted, Roots
 from deepgen.controller.launch import write_scene
 from deepgen.controller.refusals import Refusal
-from deepgen.kernel.errors import UserError
 from deepgen.kernel.record import resolved_text
 from deepgen.kernel.settings import load
 from deepgen.v1.job_pb2 import JobSpec
@@ -221,38 +220,6 @@ def test_plugin_files_are_refused_unless_there_is_a_folder_for_them(data: Path) 
         for plugins in (False, True):
             told = refusal(data, spec, plugins=plugins)
             assert told.code == "PERMISSION_DENIED"
-
-
-def test_programs_and_servers_of_plugins_are_refused_unless_they_are_named(data: Path) -> None:
-    outside = ("exec:/bin/true", "exec:sh", "exec:", "unix:/run/x.sock", "grpcs://elsewhere.example.org:1", "own.py")
-    for endpoint in outside:
-        for plugins in (False, True):
-            told = refusal(data, JobSpec(scene="letters", overrides={"plugin": endpoint}), plugins=plugins)
-            assert "is outside what this server allows" in str(told), endpoint
-    for endpoint in ("exec:./own", "unix:run/x.sock"):
-        assert "is a relative path" in str(refusal(data, inline(data, f"plugin: {endpoint}"), plugins=True))
-
-
-def test_a_server_that_is_named_may_be_asked_however_it_is_written(data: Path) -> None:
-    admission = Admission(Roots((data,), (data / "scenes",), (), ("grpc://127.0.0.1:9",)))
-    try:
-        for endpoint, told in (
-            ("grpc://127.0.0.1:9/", "cannot be reached"),
-            ("grpc://127.0.0.1:9?token_file=/etc/passwd", "is outside what this server allows"),
-            ("grpc://127.0.0.1:10", "is outside what this server allows"),
-        ):
-            with pytest.raises(UserError, match=told):
-                asyncio.run(admission.admit(JobSpec(scene="letters", overrides={"plugin": endpoint})))
-    finally:
-        admission.close()
-
-
-def test_a_program_in_a_folder_for_plugins_may_be_used(data: Path) -> None:
-    (data / "plugins").mkdir()
-    told = refusal(
-        data, JobSpec(scene="letters", overrides={"plugin": f"exec:{data}/plugins/own --verbose"}), plugins=True
-    )
-    assert "plugins/own is no program that can be found" in str(told)
 
 
 def test_a_plugin_is_checked_apart(data: Path) -> None:
