@@ -64,7 +64,9 @@ def _make_room(text: str) -> None:
     with socket.socket(socket.AF_UNIX) as tried:
         try:
             tried.connect(str(path))
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
             return
+        except OSError as error:  # somebody else's, or of another type
+            raise UserError(f"unix:{path} cannot be listened on: {error.strerror}; give another path") from None
     raise UserError(f"unix:{path}: a server listens there already")

@@ -70,7 +70,7 @@ def _end(attempt: Path, rank: int, kind: str, text: str) -> None:
     """Writes rank_N.done or rank_N.error, in the room that was taken before: a full disk does not lose it."""
     aside = attempt / f".rank_{rank}.end"
     handle = os.open(aside, os.O_WRONLY | os.O_CREAT, 0o600)
-    written = os.write(handle, text.encode()[:ROOM])
+    written = os.write(handle, text.encode()[:ROOM].decode("utf-8", "ignore").encode())  # ends with a character
     os.ftruncate(handle, written)
     os.close(handle)
     aside.rename(attempt / f"rank_{rank}.{kind}")

@@ -11,7 +11,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from .endpoints import Endpoint, at_socket, parse
+from .endpoints import at_socket, parse
 from .errors import PluginError, RunError
 from .plugin_process import PluginProcess
 from .remote import Link, Lost
@@ -110,7 +110,7 @@ class Connection:
     def _reach(self) -> Link:
         endpoint = self.endpoint
         if endpoint.scheme != "exec":
-            return Link(endpoint, endpoint.address, _token(endpoint), None)
+            return Link(endpoint, endpoint.address, endpoint.token(), None)
         meeting = Meeting(endpoint.text)
         if meeting.alone or self._own:
             return self._start(None)
@@ -139,16 +139,6 @@ class Connection:
                         instance.release()
                 self._link.end()
             self._link = None
-
-
-def _token(endpoint: Endpoint) -> str:
-    if endpoint.token_file is None:
-        return ""
-    token = endpoint.token_file.read_text(encoding="utf-8", errors="replace").strip()
-    if not token or not token.isascii() or not token.isprintable():
-        words = f"{endpoint.token_file} holds no token; one line of letters and digits is right"
-        raise PluginError(f"--plugin {endpoint.text}: {words}")
-    return token
 
 
 def _offers(link: Link) -> set[tuple[str, str]]:

@@ -38,6 +38,33 @@ class Endpoint:
         """Whether it is on this machine, so that memory may be shared."""
         return self.scheme != "grpcs"
 
+    def token(self) -> str:
+        """What the token file holds; empty without one.
+
+        Raises:
+            PluginError: it cannot be read, or holds what no call could bring.
+        """
+        if self.token_file is None:
+            return ""
+        told = self._read(self.token_file).decode("ascii", "replace").strip()
+        if not told or not all("!" <= letter <= "~" for letter in told):
+            raise PluginError(f"--plugin {self.text}: {self.token_file} holds no token; one word in ASCII is right")
+        return told
+
+    def authority(self) -> bytes | None:
+        """The certificates that may have signed the server's; None: those that the machine trusts.
+
+        Raises:
+            PluginError: they cannot be read.
+        """
+        return None if self.ca is None else self._read(self.ca)
+
+    def _read(self, file: Path) -> bytes:
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise PluginError(f"--plugin {self.text}: {file} cannot be read: {error.strerror}") from None
+
     def code(self) -> str:
         """A hash of the files of a command, which stands for its code where it says nothing of that itself."""
         files = [Path(word).read_bytes() for word in self.command if Path(word).is_file()]
@@ -72,7 +99,7 @@ def absolute(text: str, folder: Path) -> str:
     address, mark, query = text.partition("?")
     if not mark:
         return text
-    named = [(name, str((folder / Path(path).expanduser()).absolute())) for name, path in parse_qsl(query)]
+    named = [(name, str((folder / Path(path).expanduser()).absolute())) for name, path in parse_qsl(query, True)]
     return f"{address}?{urlencode(named, safe='/')}"
 
 
@@ -125,7 +152,7 @@ def _server(text: str) -> tuple[str, dict[str, str]]:
         host = port = None
     if host is None or port is None or parts.path not in ("", "/"):
         raise PluginError(f"--plugin {text}: give a host and a port, as in {scheme}://models.example.org:7451")
-    more = dict(parse_qsl(parts.query))
+    more = dict(parse_qsl(parts.query, True))
     if unknown := sorted(set(more) - set(_MORE)):
         raise PluginError(f"--plugin {text}: '{unknown[0]}' is not known behind the '?'; there are {', '.join(_MORE)}")
     if scheme == "grpc" and host not in _LOOPBACK:
@@ -153,8 +180,8 @@ def _command(text: str, rest: str) -> tuple[str, ...]:
 def _file(text: str, given: dict[str, str], name: str) -> Path | None:
     """A file that is named behind the address, or in the environment."""
     variable = f"DEEPGEN_PLUGIN_{name.upper()}"
-    named = given.get(name) or os.environ.get(variable)
-    if not named:
+    named = given[name] if name in given else os.environ.get(variable) or None
+    if named is None:
         return None
     path = Path(named).expanduser()
     if not path.is_file():

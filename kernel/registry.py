@@ -145,9 +145,11 @@ def add(endpoint: str, plugins: Sequence[type[Plugin]]) -> None:
     Raises:
         PluginError: one of them is registered already.
     """
+    seen: dict[tuple[str, str], type[Plugin]] = {}
     for plugin in plugins:
-        spot = _in_tree(plugin.kind, plugin.name)
-        known = _registered.get((plugin.kind, plugin.name))
+        key = plugin.kind, plugin.name
+        spot, known = _in_tree(*key), _registered.get(key) or seen.get(key)
+        seen[key] = plugin
         if spot is not None or known is not None:
             place = spot or _file(known)  # type: ignore[arg-type]
             raise PluginError(f"{plugin.kind} '{plugin.name}' is registered twice: in {place} and in {endpoint}")

@@ -76,8 +76,8 @@ class Link:
         self.process = process
         options = [*_OPTIONS, ("grpc.enable_http_proxy", 0)] if endpoint.is_local else _OPTIONS
         if endpoint.scheme == "grpcs":
-            authority = endpoint.ca.read_bytes() if endpoint.ca is not None else None
-            self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(authority), options)
+            credentials = grpc.ssl_channel_credentials(endpoint.authority())
+            self._channel = grpc.secure_channel(address, credentials, options)
         else:
             self._channel = grpc.insecure_channel(address, options)
         self._stubs = {name: stub(self._channel) for name, stub in STUBS.items()}

@@ -74,7 +74,7 @@ def options_class(name: str, bases: tuple[type, ...], options: Sequence[plugin_p
     """A dataclass with these options, whose values are read and checked like those of any plugin.
 
     Raises:
-        PluginError: an option without a type, with one that is not known, with a default that is no JSON, or with a
+        PluginError: an option without a type or with one that is not known, with a default that is no JSON, or with a
             name that is none or taken.
     """
     fields: dict[str, tuple[str, Any, Any]] = {}

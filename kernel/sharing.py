@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,8 +57,9 @@ class Meeting:
         while True:
             self.folder.mkdir(mode=0o700, exist_ok=True)
             with suppress(FileNotFoundError):  # the keeper of a program that has ended takes the folder away
-                if self.folder.stat().st_uid != os.getuid():
-                    raise PluginError(f"{self.folder} belongs to somebody else; delete it, or set TMPDIR")
+                found = self.folder.lstat()  # a link could lead to a folder in which others write
+                if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
+                    raise PluginError(f"{self.folder} is not this user's alone; delete it, or set TMPDIR")
                 file = self.folder / LOCK
                 lock = file.open("w", encoding="utf-8")
                 fcntl.flock(lock, fcntl.LOCK_EX)

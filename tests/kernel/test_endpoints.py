@@ -1,4 +1,4 @@
-"""What an endpoint names: its program or address, and whether it is a server that is allowed."""
+"""What an endpoint names: its program or address, the files behind it, and whether it is a server that is allowed."""
 
 from pathlib import Path
 
@@ -73,3 +73,47 @@ def test_absolute_endpoints_stay_as_they_are(tmp_path: Path) -> None:
     for text in ("exec:./own.py 'a b'", "exec:node own.py -v", "unix:run/a?x", "grpcs://h:70?ca=own.py", "grpc://h:70"):
         once = absolute(text, tmp_path)
         assert absolute(once, tmp_path / "elsewhere") == once
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("grpcs://[::1:80", "give a host and a port"),
+        ("grpcs://host:eighty", "give a host and a port"),
+        ("grpcs://host:99999", "give a host and a port"),
+        ("grpc://host:80", "without TLS only this machine is spoken to"),
+        ("grpcs://host:80?ka=/f", "'ka' is not known behind the '?'"),
+        ("grpcs://host:80?ca=", "no such file"),
+        ("grpcs://host:80?ca", "no such file"),
+        ("unix:run/x.sock", "give the path of a socket"),
+        ("exec:'a", "no closing quotation"),
+        ("exec:", "names no program"),
+    ],
+)
+def test_an_address_that_is_none(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(PluginError) as error:
+        parse(absolute(text, tmp_path) if "=" in text else text)
+    assert words in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"two\nlines", b"two words", b"\xff\xfe", "né".encode()])
+def test_a_token_that_no_call_could_bring(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(content)
+    endpoint = parse(f"grpcs://host:80?token_file={file}")
+    with pytest.raises(PluginError, match=f"{file} holds no token; one word in ASCII is right"):
+        endpoint.token()
+    file.write_text(" secret-1\n")
+    assert endpoint.token() == "secret-1"
+
+
+def test_files_that_are_gone_again(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    endpoint = parse(absolute("grpcs://host:80?ca=file&token_file=file", tmp_path))
+    assert (endpoint.ca, endpoint.token_file) == (tmp_path / "file", tmp_path / "file")
+    (tmp_path / "file").unlink()
+    for read in (endpoint.token, endpoint.authority):
+        with pytest.raises(PluginError, match="file cannot be read: No such file or directory"):
+            read()
+    assert parse("grpcs://host:80").authority() is None

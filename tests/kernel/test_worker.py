@@ -49,3 +49,8 @@ def test_a_rank_that_failed_while_another_stopped_cleanly_has_failed(tmp_path: P
     attempt.code(tmp_path, 0, 130)
     assert not attempt.stopped_at_once(tmp_path)
     assert attempt.first_error(tmp_path) == "rank 1 failed: OSError: No space left on device"
+
+
+def test_words_that_are_too_long_are_cut_between_two_characters(tmp_path: Path) -> None:
+    attempt.failed(tmp_path, 0, "x" + "é" * 5000)
+    assert attempt.first_error(tmp_path) == "x" + "é" * 2047

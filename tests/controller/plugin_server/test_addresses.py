@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from plugin_servers import COMMAND, TOKEN, Stubs, code_of, inline, rows_of, started
 
+from deepgen.controller.listening import listen
+from deepgen.kernel.connections import Connection
 from deepgen.kernel.descriptors import describe_scene
+from deepgen.kernel.errors import UserError
 from deepgen.kernel.settings import load
 from deepgen.v1 import plugin_service_pb2 as wire
 from deepgen.v1 import processor_service_pb2
@@ -56,21 +60,29 @@ def by_hand(*arguments: str) -> Iterator[str]:
 
 
 def test_a_socket_is_the_users_own(tmp_path: Path) -> None:
-    path = tmp_path / "plugin.sock"
+    path = tmp_path / "100%20 of it?.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))  # of a server that was killed
     with by_hand(FILE, "--listen", f"unix:{path}") as address:
         assert address == f"unix:{path}"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        with grpc.insecure_channel(address) as channel:
-            stubs = Stubs(channel, "")
-            answer = stubs.plugin.Handshake(wire.HandshakeRequest(protocol_versions=[1]))
-            assert answer.sharing == wire.HandshakeResponse.PER_RANK
-            assert "payload.shared_memory.v1" in answer.features
+        there = Connection(address)
+        assert not there.link.is_shared
+        assert there.link.shares_memory
+        there.end()
         done = subprocess.run(
             [*COMMAND, FILE, "--listen", address], capture_output=True, text=True, check=False, timeout=600
         )
         assert (done.returncode, done.stderr) == (2, f"deepgen: {address}: a server listens there already\n")
+
+
+def test_a_socket_of_another_type_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "log.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:  # as that of a log
+        log.bind(str(path))
+        with pytest.raises(UserError, match="Protocol wrong type for socket; give another path"):
+            listen(grpc.server(ThreadPoolExecutor(1)), f"unix:{path}")
+    assert path.exists()
 
 
 def test_health_and_reflection(tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ from deepgen.kernel import registry
 from deepgen.kernel.connections import Connection
 from deepgen.kernel.contracts import BadRows, Predictions
 from deepgen.kernel.descriptors import describe
-from deepgen.kernel.errors import DataError, RunError, SceneError
+from deepgen.kernel.errors import DataError, PluginError, RunError, SceneError
 from deepgen.kernel.no_model import NoModel
 from deepgen.kernel.options import options_of
 from deepgen.kernel.remote import NotConfigured
 from deepgen.kernel.settings import load as load_scene
 from deepgen.kernel.stand_ins.classes import classes_at
-from deepgen.v1 import metric_service_pb2
+from deepgen.v1 import metric_service_pb2, plugin_pb2
 
 Both = Callable[..., list[Any]]
 TEXTS = st.lists(st.text(st.characters(codec="utf-8", categories=["Ll", "Zs", "So", "Nd"]), max_size=30), min_size=1)
@@ -194,6 +194,22 @@ def test_an_outputter(both: Both, name: str) -> None:
         plugin.assemble(data, len(data), file)
         written.append((columns, rows, file.getvalue(), plugin.read(data[3], columns), plugin.extension))
     assert written[0] == written[1]
+
+
+def test_what_an_endpoint_offers_has_kinds_that_are_known_and_each_name_once(both: Both) -> None:
+    there = both("metric", "acc")[1]
+    connection, plugins = there._connection, there._connection.link.plugins
+    try:
+        strange = plugin_pb2.PluginDescriptor(kind=9, name="new")  # type: ignore[arg-type]
+        connection.link.plugins = [strange]
+        with pytest.raises(PluginError, match="kind 9 'new': a plugin of that kind cannot be in another process"):
+            classes_at(connection)
+        twin = plugin_pb2.PluginDescriptor(kind=plugin_pb2.PluginDescriptor.METRIC, name="twin")
+        connection.link.plugins = [twin, twin]
+        with pytest.raises(PluginError, match="metric 'twin' is registered twice"):
+            registry.add("exec:twins", classes_at(connection))
+    finally:
+        connection.link.plugins = plugins
 
 
 def test_a_scene_is_checked_with_its_options(both: Both, endpoint: str, tmp_path: Any) -> None:
