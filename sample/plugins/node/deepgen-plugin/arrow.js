@@ -89,19 +89,31 @@ function listsOf(child, valueOffsets) {
 }
 
 function numbers(data) {
-  const Type = TYPES.get(data.constructor);
+  const Type = TYPES.get(data?.constructor);
+  if (!Type) throw new PluginError(`${data} is given where a typed array of numbers is right`);
   return makeData({ type: new Type(), length: data.length, nullCount: 0, data });
 }
 
 function texts(values) {
+  const other = values.findIndex((value) => typeof value !== 'string');
+  if (other >= 0) throw new PluginError(`'${values[other]}' is given where a text is right`);
   const whole = values.join('');
-  const data = Buffer.from(whole);
+  let data = Buffer.from(whole);
   const plain = data.length === whole.length;
+  // Each by itself: halves of a character at the end of one and the beginning of the next are no character.
+  if (!plain) data = Buffer.concat(values.map((value) => Buffer.from(value)));
   const valueOffsets = new Int32Array(values.length + 1);
   for (let row = 0; row < values.length; row++) {
     valueOffsets[row + 1] = valueOffsets[row] + (plain ? values[row].length : Buffer.byteLength(values[row]));
   }
   return makeData({ type: new Utf8(), length: values.length, nullCount: 0, valueOffsets, data });
+}
+
+// An array of a state that is no typed one.
+function words(values) {
+  if (values.every((value) => typeof value === 'boolean')) return booleans(values);
+  if (values.every((value) => typeof value === 'string')) return texts(values);
+  throw new PluginError('an array of a state has texts, or true and false; give numbers as a typed array');
 }
 
 function booleans(values) {
@@ -115,7 +127,7 @@ function fromState(state) {
   const fields = [];
   const children = [];
   for (const [name, values] of Object.entries(state)) {
-    const data = Array.isArray(values) ? (typeof values[0] === 'string' ? texts : booleans)(values) : numbers(values);
+    const data = Array.isArray(values) ? words(values) : numbers(values);
     children.push(listsOf(data, Int32Array.of(0, values.length)));
     const shape = (values.shape ?? [values.length]).join(',');
     fields.push(new Field(name, children.at(-1).type, true, new Map([['shape', shape]])));

@@ -2,7 +2,7 @@
 'use strict';
 
 const arrow = require('./arrow');
-const { BadRows, Status, failureMessage } = require('./errors');
+const { BadRows, Status, badRowsMessage, failureMessage } = require('./errors');
 const { unary } = require('./unary');
 
 // What a plugin throws is part of the answer; only mistakes in the protocol are statuses.
@@ -11,7 +11,7 @@ async function orFailure(work) {
     return await work();
   } catch (error) {
     if (error instanceof Status) throw error;
-    if (error instanceof BadRows) return { bad_rows: { rows: error.rows } };
+    if (error instanceof BadRows) return { bad_rows: badRowsMessage(error) };
     return { failure: failureMessage(error) };
   }
 }

@@ -20,6 +20,12 @@ function typeOf(option) {
   return { kind: 'CHOICE', words, fits: (value) => option.type.includes(value), choices: option.type };
 }
 
+// The numbers that an option takes; JavaScript holds whole ones up to 53 bits.
+function bounds(option) {
+  if (option.type !== 'integer') return option;
+  return { least: option.least ?? Number.MIN_SAFE_INTEGER, most: option.most ?? Number.MAX_SAFE_INTEGER };
+}
+
 // The message PluginDescriptor.
 function descriptor(plugin, about) {
   const processor = plugin.kind === 'processor';
@@ -58,8 +64,8 @@ function optionMessage(name, option) {
     help: option.help,
     types: [{ kind, choices }],
     nullable: option.default === null,
-    least: option.least,
-    most: option.most,
+    least: bounds(option).least,
+    most: bounds(option).most,
     default_json: json,
   };
 }
@@ -92,8 +98,9 @@ function settings(plugin, given) {
     const type = typeOf(option);
     if (value !== null && !type.fits(value)) throw new SceneError(`${name}: ${json} is not ${type.words}`);
     if (value === null && option.default !== null) throw new SceneError(`${name}: it cannot be left without a value`);
-    if (value < option.least) throw new SceneError(`${name}: ${json} is below the least value, ${option.least}`);
-    if (value > option.most) throw new SceneError(`${name}: ${json} is above the greatest value, ${option.most}`);
+    const { least, most } = bounds(option);
+    if (value < least) throw new SceneError(`${name}: ${json} is below the least value, ${least}`);
+    if (value > most) throw new SceneError(`${name}: ${json} is above the greatest value, ${most}`);
     values[name] = value;
   }
   return values;

@@ -1,6 +1,9 @@
 // What can go wrong: mistakes of a plugin, which are part of the answer, and mistakes in the protocol: statuses.
 'use strict';
 
+// Bytes of a payload, or of what is said, in a message.
+const LARGEST = 64 * (1 << 20);
+
 // A mistake that the user can mend, or a failure of the run; the message is one line: what was given, where, what would
 // be right. Any other exception is a failure of the run too, under its own name.
 class Failure extends Error {
@@ -30,6 +33,17 @@ class Status extends Error {
   }
 }
 
+// The bad rows of an answer, as many as a message holds: the others are found when the rest is sent again.
+function badRowsMessage({ rows }) {
+  let size = 0;
+  const ordered = [...rows].sort((one, other) => one.row - other.row);
+  const over = ordered.findIndex(({ column, value, reason }) => {
+    size += Buffer.byteLength(`${column}${value}${reason}`) + 32;
+    return size > LARGEST;
+  });
+  return { rows: over > 0 ? ordered.slice(0, over) : ordered };
+}
+
 // An exception as the message Failure.
 function failureMessage(error) {
   return {
@@ -39,4 +53,4 @@ function failureMessage(error) {
   };
 }
 
-module.exports = { SceneError, DataError, PluginError, RunError, BadRows, Status, failureMessage };
+module.exports = { SceneError, DataError, PluginError, RunError, BadRows, Status, badRowsMessage, failureMessage };

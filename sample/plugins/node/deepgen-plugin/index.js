@@ -3,6 +3,7 @@
 
 const crypto = require('node:crypto');
 const fs = require('node:fs');
+const net = require('node:net');
 const path = require('node:path');
 const host = require('./host');
 const errors = require('./errors');
@@ -63,7 +64,7 @@ async function listen(plugins, about, { protocol_versions: versions, token, sock
   server.addService(protocol.PluginService.service, service);
   server.addService(protocol.ProcessorService.service, calls.processorService(instances, payloads));
   server.addService(protocol.MetricService.service, calls.metricService(instances, payloads));
-  if (fs.statSync(socket, { throwIfNoEntry: false })?.isSocket()) fs.unlinkSync(socket);
+  await makeRoom(socket);
   const others = process.umask(0o177);
   try {
     await new Promise((resolve, reject) => {
@@ -74,6 +75,17 @@ async function listen(plugins, about, { protocol_versions: versions, token, sock
     process.umask(others);
   }
   return drain;
+}
+
+// Deletes a socket that nobody listens on any more.
+async function makeRoom(socket) {
+  if (!fs.lstatSync(socket, { throwIfNoEntry: false })?.isSocket()) return;
+  const refused = await new Promise((resolve) => {
+    const tried = net.connect(socket, () => resolve(tried.destroy() && null));
+    tried.on('error', resolve);
+  });
+  if (!refused) throw new Error(`a server listens at ${socket} already`);
+  if (refused.code === 'ECONNREFUSED') fs.unlinkSync(socket);
 }
 
 // Refuses every call that does not bring the token.

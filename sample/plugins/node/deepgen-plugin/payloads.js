@@ -12,8 +12,9 @@ const INLINE_UP_TO = 64 * MIB;
 const PIECE = 4 * MIB;
 // A payload that nobody asks for again is dropped after so many milliseconds.
 const KEPT = 10 * 60 * 1000;
-// The host's memory has such a path; no other file is opened for it.
-const MEMORY = /^\/(proc\/[0-9]+\/fd\/[0-9]+|dev\/shm\/[^/]+)$/;
+// The host's memory has such a path, which leads to memory; no other file is opened for it.
+const PATH = /^\/proc\/[0-9]+\/fd\/[0-9]+$/;
+const MEMORY = /^\/(memfd:|dev\/shm\/)/;
 
 class Payloads {
   constructor() {
@@ -82,12 +83,12 @@ function writable(call) {
 }
 
 function open(path, flags) {
-  if (!MEMORY.test(path)) throw new Status(status.INVALID_ARGUMENT, `'${path}' is no shared memory`);
   try {
-    return fs.openSync(path, flags);
+    if (PATH.test(path) && MEMORY.test(fs.readlinkSync(path))) return fs.openSync(path, flags);
   } catch (error) {
     throw new Status(status.FAILED_PRECONDITION, `shared memory cannot be opened: ${error.message}`);
   }
+  throw new Status(status.INVALID_ARGUMENT, `'${path}' is no shared memory`);
 }
 
 function readShared({ path, offset, length }) {

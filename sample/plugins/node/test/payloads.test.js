@@ -58,11 +58,33 @@ test('memory that cannot be read is refused', async () => {
   for (const [path, length, code] of [
     [`/proc/${process.pid}/fd/9999`, 8, status.FAILED_PRECONDITION],
     ['/etc/hostname', 1, status.INVALID_ARGUMENT],
+    [`/proc/${process.pid}/fd/${fs.openSync(__filename)}`, 1, status.INVALID_ARGUMENT],
     [memory(10).path, 20, status.INVALID_ARGUMENT],
   ]) {
     await assert.rejects(process_({ shared: { path, offset: 0, length } }), { code });
   }
 });
+
+test('bad rows that are too much for one message come in several', async () => {
+  const other = await Host.start();
+  const request = { instance: 'int', kind: 'PROCESSOR', name: 'node_int', inputs: ['label'], output: 'labels' };
+  await other.call('PluginService', 'Configure', request);
+  const cells = Array.from({ length: 70 }, (_, row) => String(row).padEnd(MIB, 'x'));
+  const counts = [];
+  for (let left = cells; left.length; left = left.slice(counts.at(-1))) {
+    const parts = await other.put(pieces(texts(left).arrow));
+    const { bad_rows } = await other.call('ProcessorService', 'Process', { instance: 'int', columns: { parts } });
+    assert.deepEqual([bad_rows.rows[0].value, bad_rows.rows[0].row], [left[0], '0']);
+    counts.push(bad_rows.rows.length);
+  }
+  assert.equal(counts.length, 2);
+  await other.stop();
+});
+
+function pieces(bytes) {
+  const count = Math.ceil(bytes.length / (4 * MIB));
+  return Array.from({ length: count }, (_, piece) => bytes.subarray(piece * 4 * MIB, (piece + 1) * 4 * MIB));
+}
 
 test('above 64 MiB they go in parts', async () => {
   const odd = await Host.start(path.join(__dirname, 'odd_plugins'));

@@ -214,6 +214,9 @@ test('by hand it says how it is used, and serves a socket that is given', async 
     });
     assert.equal(await ready, true, `start ${attempt}`);
     client.close();
+    const other = spawnSync(PROGRAM, ['--listen', `unix:${socket}`], { env, encoding: 'utf8', timeout: 20_000 });
+    assert.deepEqual([other.status, other.stderr], [1, `my_plugins: a server listens at ${socket} already\n`]);
+    assert.ok(fs.existsSync(socket));
     // The first leaves its socket behind; the second begins anew over it.
     child.kill(attempt === 1 ? 'SIGKILL' : 'SIGINT');
     assert.deepEqual(await once(child, 'exit'), attempt === 1 ? [null, 'SIGKILL'] : [0, null]);

@@ -4,6 +4,7 @@
 const assert = require('node:assert/strict');
 const path = require('node:path');
 const { after, before, test } = require('node:test');
+const { fromState, toState } = require('../deepgen-plugin/arrow');
 const { Host, arrow, ipc, texts } = require('./host');
 
 let host;
@@ -66,6 +67,7 @@ test('options of every type describe themselves and are checked', async () => {
     [{ upper: '1' }, /upper: 1 is not true or false/],
     [{ side: '"up"' }, /side: "up" is not one of left, right/],
     [{ most: '0' }, /most: 0 is below the least value, 1/],
+    [{ most: '9007199254740993' }, /most: 9007199254740993 is above the greatest value, 9007199254740991/],
     [{ prefix: '1' }, /prefix: 1 is not text/],
     [{ share: '{' }, /share: '\{' is no JSON/],
   ]) {
@@ -80,12 +82,26 @@ test('what a processor should not give, or throws, is a failure in one line', as
   for (const [name, kind, message] of [
     ['short', 'PluginError', "processor 'short' gave 1 values of 'o' for 2 rows"],
     ['strange', 'PluginError', "processor 'strange' gave 'other', which it does not declare"],
+    ['number', 'PluginError', "'1' is given where a text is right"],
     ['broken', 'DataError', 'line one line two'],
   ]) {
     await configure('PROCESSOR', name);
     const { failure } = await process_(name, ['1', '2']);
     assert.deepEqual([failure.kind, failure.message, failure.trace], [kind, message, '']);
   }
+});
+
+test('half a character is no part of the next text', async () => {
+  await configure('PROCESSOR', 'halves');
+  const answer = await process_('halves', ['1', '2']);
+  assert.deepEqual([...arrow.tableFromIPC(answer.fields.arrow).getChild('o')], ['a\ufffd', '\ufffdb']);
+});
+
+test('an array of a state is never taken for another type', () => {
+  assert.throws(() => fromState({ hit: [0, 2] }), /give numbers as a typed array/);
+  assert.throws(() => fromState({ hit: [true, 'no'] }), /give numbers as a typed array/);
+  assert.throws(() => fromState({ hit: 5 }), /5 is given where a typed array of numbers is right/);
+  assert.deepEqual([...toState(fromState({ hit: [true, false] })).hit], [true, false]);
 });
 
 test('calls of one instance come one at a time, of two at the same time', async () => {
