@@ -16,16 +16,7 @@ class RemoteMetric(StandIn, Metric):
         return tuple(self._configured().keys)
 
     def update(self, predictions: Predictions) -> State:
-        data = payload.written(payload.from_predictions(predictions))
-        answer, link = self._asked(
-            "metric",
-            "Update",
-            lambda link: metric_service_pb2.UpdateRequest(
-                instance=self._there.name,
-                predictions=self._predictions(link, predictions, data),
-                room=self._there.room(link),
-            ),
-        )
+        answer, link = self._asked_with("metric", "Update", metric_service_pb2.UpdateRequest, predictions)
         return payload.to_state(self._payload(answer, link, answer.state))
 
     def compute(self, state: State, class_names: Sequence[str] = ()) -> dict[str, float]:

@@ -29,16 +29,7 @@ class RemoteOutputter(StandIn, Outputter):
         return tuple(answer.columns)
 
     def format(self, predictions: Predictions) -> list[str] | list[bytes]:
-        data = payload.written(payload.from_predictions(predictions))
-        answer, link = self._asked(
-            "outputter",
-            "Format",
-            lambda link: outputter_service_pb2.FormatRequest(
-                instance=self._there.name,
-                predictions=self._predictions(link, predictions, data),
-                room=self._there.room(link),
-            ),
-        )
+        answer, link = self._asked_with("outputter", "Format", outputter_service_pb2.FormatRequest, predictions)
         rows = self._payload(answer, link, answer.rows)
         if rows.schema.names != ["row"]:
             raise PluginError(f"outputter '{self.name}' gave the columns {rows.schema.names}; one, row, is right")

@@ -118,10 +118,22 @@ class StandIn:
     def _payload(self, answer: Any, link: Link, place: payload_pb2.Payload) -> pa.RecordBatch:
         return payload.read(self._there.data(link, place))
 
-    def _predictions(self, link: Link, predictions: Predictions, rows: Any) -> payload_pb2.Predictions:
-        return payload_pb2.Predictions(
-            rows=self._there.place(link, rows), problem=predictions.problem, class_names=predictions.class_names
-        )
+    def _asked_with(self, service: str, method: str, kind: type[Any], predictions: Predictions) -> tuple[Any, Link]:
+        """The answer to a request that brings predictions, and who gave it; raises like `_asked`.
+
+        Args:
+            kind: the message, which has an instance, predictions, and room for the answer.
+        """
+        data = payload.written(payload.from_predictions(predictions))
+
+        def make(link: Link) -> Any:
+            request = kind(instance=self._there.name, room=self._there.room(link))
+            self._there.place(link, data, request.predictions.rows)
+            request.predictions.problem = predictions.problem
+            request.predictions.class_names.extend(predictions.class_names)
+            return request
+
+        return self._asked(service, method, make)
 
 
 class _There(Exception):
