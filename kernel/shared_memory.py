@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from typing import Any
@@ -15,7 +16,9 @@ class Region:
     """Memory of this process under a path; it is gone with the process, also when that is killed."""
 
     def __init__(self) -> None:
-        self._descriptor = os.memfd_create("deepgen")
+        self._descriptor = os.memfd_create("deepgen", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        # whoever reads memory that another has cut off is killed
+        fcntl.fcntl(self._descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
         self._map: mmap.mmap | None = None
         self.size = 0
         """Bytes."""
