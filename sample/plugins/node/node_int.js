@@ -5,7 +5,7 @@ const { BadRows } = require('./deepgen-plugin');
 
 // What Python takes for white space; String.trim takes other characters too.
 const SPACE = '[\\t-\\r\\x1c-\\x20\\x85\\p{Zs}\\u2028\\u2029]*';
-const WHOLE = new RegExp(`^${SPACE}\\+?(-?[0-9]+)${SPACE}$`, 'u');
+const WHOLE = new RegExp(`^${SPACE}([+-]?[0-9]+)${SPACE}$`, 'u');
 const LEAST = -(2n ** 63n);
 const MOST = 2n ** 63n - 1n;
 

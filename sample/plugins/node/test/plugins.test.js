@@ -45,7 +45,7 @@ test('numbers keep all their 64 bits', async () => {
 });
 
 test('every bad row is named, with what would be right', async () => {
-  const cells = ['1', '', '2.0', null, '9223372036854775808', '٣', '\ufeff1', 'one'];
+  const cells = ['1', '', '2.0', null, '9223372036854775808', '٣', '\ufeff1', 'one', '+-5'];
   const answer = await process_('int', cells);
   assert.equal(answer.result, 'bad_rows');
   assert.deepEqual(
@@ -58,6 +58,7 @@ test('every bad row is named, with what would be right', async () => {
       [5, 'label', '٣', 'is not a whole number'],
       [6, 'label', '\ufeff1', 'is not a whole number'],
       [7, 'label', 'one', 'is not a whole number'],
+      [8, 'label', '+-5', 'is not a whole number'],
     ],
   );
 });
