@@ -53,6 +53,9 @@ function textsOf(bytes) {
 function fromFeatures(made, declared, rows, name) {
   const fields = [];
   const children = [];
+  if (made === null || typeof made !== 'object') {
+    throw new PluginError(`processor '${name}' gave ${made}, not an object with its fields`);
+  }
   for (const [field, values] of Object.entries(made)) {
     const { dtype, shape } = declared.find((each) => each.name === field) ?? {};
     if (!dtype) throw new PluginError(`processor '${name}' gave '${field}', which it does not declare`);
@@ -126,7 +129,7 @@ function booleans(values) {
 function fromState(state) {
   const fields = [];
   const children = [];
-  for (const [name, values] of Object.entries(state)) {
+  for (const [name, values] of Object.entries(state ?? {})) {
     const data = Array.isArray(values) ? words(values) : numbers(values);
     children.push(listsOf(data, Int32Array.of(0, values.length)));
     const shape = (values.shape ?? [values.length]).join(',');

@@ -2,7 +2,7 @@
 'use strict';
 
 const arrow = require('./arrow');
-const { BadRows, Status, badRowsMessage, failureMessage } = require('./errors');
+const { BadRows, PluginError, Status, badRowsMessage, failureMessage } = require('./errors');
 const { unary } = require('./unary');
 
 // What a plugin throws is part of the answer; only mistakes in the protocol are statuses.
@@ -61,6 +61,8 @@ function metricService(instances, payloads) {
         const given = arrow.toState(payloads.take(request.state, 'state'));
         return orFailure(async () => {
           const scores = await instance.plugin.compute(given, { ...instance, classNames: request.class_names });
+          const odd = Object.entries(scores).find(([, value]) => typeof value !== 'number');
+          if (odd) throw new PluginError(`compute gave ${JSON.stringify(odd[1])} for '${odd[0]}', which is no number`);
           return { scores: Object.entries(scores).map(([key, value]) => ({ key, value })) };
         });
       }),

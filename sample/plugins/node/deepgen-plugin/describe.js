@@ -114,4 +114,4 @@ function parsed(name, json) {
   }
 }
 
-module.exports = { descriptor, fieldMessage, settings };
+module.exports = { TYPES, descriptor, fieldMessage, settings, typeOf };

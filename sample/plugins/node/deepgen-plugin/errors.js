@@ -19,6 +19,9 @@ class RunError extends Failure {}
 // Every row that a processor cannot read: { row, column, value, reason }, such as "is not a whole number".
 class BadRows extends Error {
   constructor(rows) {
+    const whole = ({ row, column, value, reason }) =>
+      Number.isInteger(row) && [column, value, reason].every((text) => typeof text === 'string');
+    if (!rows.every(whole)) throw new TypeError('a bad row is { row, column, value, reason }, a number and texts');
     super(`${rows.length} bad rows`);
     this.rows = rows;
   }

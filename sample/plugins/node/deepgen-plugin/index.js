@@ -24,6 +24,7 @@ async function serve(plugins, about) {
   }
   const fd = inherited === undefined ? null : Number(inherited);
   try {
+    require('./declared').check(plugins);
     const given = fd === null ? { socket: address.slice('unix:'.length) } : host.greeting(fd);
     const drain = await listen(plugins, about, given);
     process.on('SIGTERM', drain);

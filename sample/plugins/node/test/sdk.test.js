@@ -84,6 +84,7 @@ test('what a processor should not give, or throws, is a failure in one line', as
     ['strange', 'PluginError', "processor 'strange' gave 'other', which it does not declare"],
     ['number', 'PluginError', "'1' is given where a text is right"],
     ['broken', 'DataError', 'line one line two'],
+    ['silent', 'PluginError', "processor 'silent' gave undefined, not an object with its fields"],
   ]) {
     await configure('PROCESSOR', name);
     const { failure } = await process_(name, ['1', '2']);
@@ -102,6 +103,20 @@ test('an array of a state is never taken for another type', () => {
   assert.throws(() => fromState({ hit: [true, 'no'] }), /give numbers as a typed array/);
   assert.throws(() => fromState({ hit: 5 }), /5 is given where a typed array of numbers is right/);
   assert.deepEqual([...toState(fromState({ hit: [true, false] })).hit], [true, false]);
+});
+
+test('bad rows, states and scores of other types are refused in words', async () => {
+  await configure('PROCESSOR', 'careless');
+  const bad = await process_('careless', ['1']);
+  assert.match(bad.failure.message, /a bad row is \{ row, column, value, reason \}/);
+  await configure('METRIC', 'loose');
+  const scores = arrow.vectorFromArray([[1]], new arrow.FixedSizeList(1, new arrow.Field('item', new arrow.Float32())));
+  const predictions = { rows: { arrow: ipc({ scores }) }, problem: 'regression' };
+  const update = await host.call('MetricService', 'Update', { instance: 'loose', predictions });
+  assert.match(update.failure.message, /1 is given where a typed array of numbers is right/);
+  const state = { arrow: ipc({ '': arrow.vectorFromArray([null], new arrow.Null()) }) };
+  const compute = await host.call('MetricService', 'Compute', { instance: 'loose', state });
+  assert.equal(compute.failure.message, "compute gave \"high\" for 'loose', which is no number");
 });
 
 test('calls of one instance come one at a time, of two at the same time', async () => {
