@@ -136,14 +136,14 @@ class Predictor:
     def answer(self, chunk: Chunk, block: Block) -> tuple[dict[int, bytes], list[Reject]]:
         """What the outputter writes of each good row of a chunk, by row number, and the bad rows.
 
-        Where bad rows are to fail, none behind the first of them is answered.
+        Where bad rows are to fail, none behind the first that cannot be read is answered.
         """
         answers: dict[int, bytes] = {}
         made = self._made(chunk, block)
         count = made.batch.num_rows
         if self.bad_rows == "fail" and made.rejects:
             count = int(np.searchsorted(made.batch.column(ROW).to_numpy(), made.rejects[0].row))
-        for given in self._passes(made.batch, count):
+        for given in self._passes(made, chunk.file, count):
             answers.update(zip(given.rows.tolist(), self.lines(given), strict=True))
         return answers, made.rejects
 
@@ -160,7 +160,7 @@ class Predictor:
         """The bad ones of some rows, numbered from 0 on, and the model's answers to the others.
 
         Answers come a forward pass at a time, as they are made, each for rows of like length; they hold the columns of
-        `result_header`.
+        `result_header`. Rows that the task turns out not to take join the bad ones meanwhile.
 
         Args:
             columns: the text of each column of `used`.
@@ -168,7 +168,7 @@ class Predictor:
         numbers = np.arange(len(columns[0]))
         chunk = Chunk(0, ROWS, "parquet", 0, 0, len(numbers), None)
         made = self._made(chunk, Block(list(columns), numbers, numbers, ROWS, []))
-        return made.rejects, self._passes(made.batch, made.batch.num_rows, self._overhead)
+        return made.rejects, self._passes(made, ROWS, made.batch.num_rows, self._overhead)
 
     def lines(self, answers: Predictions) -> list[bytes]:
         """What the outputter writes of each row."""
@@ -179,30 +179,45 @@ class Predictor:
         with self._lock:
             return self._processing.make(chunk, block)
 
-    def _passes(self, made: pa.RecordBatch, count: int, overhead: int | None = None) -> Iterator[Predictions]:
-        """The answers to the first rows of some features, a forward pass at a time.
+    def _passes(self, made: Made, file: str, count: int, overhead: int | None = None) -> Iterator[Predictions]:
+        """The answers to the first rows of some features, a forward pass at a time; what the task refuses is bad.
 
         With an `overhead`, what a pass costs by itself in tokens, passes are as short as that is worth.
         """
-        import torch
-
-        numbers, lengths = (made.column(name).to_numpy() for name in (ROW, LENGTH))
-        names = [name for name in made.schema.names if name in self._processing.fields]
-        table = Table({name: self._processing.fields[name] for name in names}, [len(numbers)], lambda _: made)
+        features = made.batch
+        numbers, lengths = (features.column(name).to_numpy() for name in (ROW, LENGTH))
+        names = [name for name in features.schema.names if name in self._processing.fields]
+        table = Table({name: self._processing.fields[name] for name in names}, [len(numbers)], lambda _: features)
         order = np.arange(count)
         if self._by_length:
             order = np.argsort(-lengths[:count], kind="stable")
         ends: Sequence[int] = [*range(self.batch_size, count, self.batch_size), count] if count else []
         if overhead is not None and self._by_length:
             ends = cuts(lengths[order], self.batch_size, overhead)
-        for begin, end in zip([0, *ends], ends, strict=False):
-            rows = order[begin:end]
-            with self._lock, torch.inference_mode():
-                batch = self._place.to_device(collate(table, rows, self._padding))
-                given = self.scene.model.predict(self._module, batch)
-                answers = predictions_of(numbers[rows], self.problem, given, self.class_names)
-            answers.columns = table.columns(self._kept, rows)
-            yield answers
+        waiting = [order[begin:end] for begin, end in zip([0, *ends], ends, strict=False)][::-1]
+        while waiting:
+            rows = waiting.pop()
+            try:
+                answers = self._answers(table, rows, numbers[rows])
+            except (SceneError, DataError) as error:  # one of them is too long for it, say
+                if len(rows) > 1:
+                    waiting += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+                else:
+                    row = int(numbers[rows[0]])
+                    made.rejects.append(Reject(row, file, row + 1, "", "", f"cannot be answered: {error}", ""))
+            else:
+                yield answers
+
+    def _answers(self, table: Table, rows: np.ndarray, numbers: np.ndarray) -> Predictions:
+        """Those of one forward pass."""
+        import torch
+
+        with self._lock, torch.inference_mode():
+            batch = self._place.to_device(collate(table, rows, self._padding))
+            given = self.scene.model.predict(self._module, batch)
+            answers = predictions_of(numbers, self.problem, given, self.class_names)
+        answers.columns = table.columns(self._kept, rows)
+        return answers
 
     def _blocks(self, rows: Any) -> Iterable[tuple[Chunk, Block]]:
         if not isinstance(rows, pa.Table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -92,23 +93,26 @@ class ServedModel:
         rejects, passes = self.predictor.predictions(columns)
         ends = np.cumsum([len(piece) for piece in pieces])
         bad: list[list[Reject]] = [[] for _ in pieces]
-        for reject in rejects:
-            place = int(np.searchsorted(ends, reject.row, "right"))
-            shift = pieces[place].begin + len(pieces[place]) - int(ends[place])
-            bad[place].append(replace(reject, row=reject.row + shift))
-        left = [len(piece) - len(wrong) for piece, wrong in zip(pieces, bad, strict=True)]
         parts: list[list[Predictions]] = [[] for _ in pieces]
-        for place, count in enumerate(left):
-            if not count:
-                yield place, Answer(None, bad[place])
-        for answers in passes:
-            owners = np.searchsorted(ends, answers.rows, "right")
-            for place in np.unique(owners).tolist():
-                rows = np.flatnonzero(owners == place)
-                parts[place].append(chosen(answers, rows))
-                left[place] -= len(rows)
-                if not left[place]:
-                    yield place, Answer(joined(parts[place]), bad[place])
+        left, known = [len(piece) for piece in pieces], 0
+        for answers in itertools.chain((None,), passes, (None,)):
+            touched = set()
+            if answers is not None:
+                owners = np.searchsorted(ends, answers.rows, "right")
+                for place in np.unique(owners).tolist():
+                    rows = np.flatnonzero(owners == place)
+                    parts[place].append(chosen(answers, rows))
+                    left[place] -= len(rows)
+                    touched.add(place)
+            for reject in rejects[known:]:  # also those that a pass has found
+                place = int(np.searchsorted(ends, reject.row, "right"))
+                shift = pieces[place].begin + len(pieces[place]) - int(ends[place])
+                bad[place].append(replace(reject, row=reject.row + shift))
+                left[place] -= 1
+                touched.add(place)
+            known = len(rejects)
+            for place in sorted(place for place in touched if not left[place]):
+                yield place, Answer(joined(parts[place]) if parts[place] else None, bad[place])
 
     def warm_up(self) -> None:
         """Answers a row that nobody asked for: the first one is slow."""
