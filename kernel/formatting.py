@@ -69,6 +69,8 @@ def blocks_of(outputter: Outputter, predictions: Predictions) -> list[bytes]:
             f"outputter '{outputter.name}' gave {len(blocks)} strings for {len(predictions.rows)} rows; "
             "one a row is right"
         )
+    if odd := [type(block).__name__ for block in blocks if not isinstance(block, str | bytes)]:
+        raise PluginError(f"outputter '{outputter.name}' gave a row that is a {odd[0]}; text or bytes are right")
     encoded = [block.encode() if isinstance(block, str) else block for block in blocks]
     if not all(line.endswith(b"\n") for block, line in zip(blocks, encoded, strict=True) if isinstance(block, str)):
         raise PluginError(f"outputter '{outputter.name}' gave a row that does not end in a newline")

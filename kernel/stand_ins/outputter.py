@@ -14,6 +14,7 @@ from .. import payload
 from ..contracts import Outputter, Predictions, Problem
 from ..errors import PluginError
 from ..remote import Link, Lost
+from ..wire_features import LARGEST
 from .stand_in import StandIn
 
 
@@ -41,17 +42,19 @@ class AssemblingOutputter(RemoteOutputter):
         rows = list(rows)  # for a plugin that is ended meanwhile
         start = file.tell()
 
-        def requests() -> Iterable[Any]:
+        def requests(link: Link) -> Iterable[Any]:
             yield outputter_service_pb2.AssembleRequest(instance=self._there.name, count=count)
             for part in _portions(rows):
-                batch = pa.RecordBatch.from_pydict({"row": pa.array(part, pa.binary())})
-                place = payload_pb2.Payload(arrow=payload.written(batch).to_pybytes())
-                yield outputter_service_pb2.AssembleRequest(rows=place)
+                data = payload.written(pa.RecordBatch.from_pydict({"row": pa.array(part, pa.binary())}))
+                # no shared memory: nobody says when a message was read
+                inline = len(data) <= LARGEST
+                place = {"arrow": data.to_pybytes()} if inline else {"parts": link.put(data)}
+                yield outputter_service_pb2.AssembleRequest(rows=payload_pb2.Payload(**place))
 
         def ask(link: Link) -> None:
             file.seek(start)
             file.truncate()
-            for answer in link.stream("outputter", "Assemble", requests()):
+            for answer in link.stream("outputter", "Assemble", requests(link)):
                 self._refuse(answer)
                 file.write(answer.data)
 

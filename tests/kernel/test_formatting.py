@@ -42,6 +42,8 @@ class Uneven(Outputter):
                 raise ValueError("a row that nobody can write")
             if self.fault == "too few":
                 return []
+            if self.fault == "none at all":
+                return ["fine\\n", *[None] * (len(predictions.rows) - 1)]
             if self.fault == "killed":
                 os.kill(os.getpid(), 9)
             if self.fault == "exits":
@@ -119,6 +121,7 @@ def test_order_and_a_bound_on_what_waits(plugin: Path) -> None:
     [
         ("raises", RunError, "outputter 'uneven' failed: ValueError: a row that nobody can write"),
         ("too few", PluginError, "gave 0 strings for 4 rows"),
+        ("none at all", PluginError, "gave a row that is a NoneType; text or bytes are right"),
         ("killed", RunError, "a worker of outputter 'uneven' was ended by SIGKILL; the machine may be out of memory"),
         ("exits", RunError, "was ended by itself, with exit code 3"),
     ],

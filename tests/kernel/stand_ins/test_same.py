@@ -212,6 +212,13 @@ def test_what_an_endpoint_offers_has_kinds_that_are_known_and_each_name_once(bot
         connection.link.plugins = plugins
 
 
+def test_a_row_that_is_too_much_for_one_message_is_assembled(both: Both) -> None:
+    there, file = both("outputter", "packed")[1], io.BytesIO()
+    row = b"x" * (65 << 20)
+    there.assemble([b"a", row, b"b"], 3, file)
+    assert file.getvalue() == b"3:a" + row + b"b"
+
+
 def test_a_scene_is_checked_with_its_options(both: Both, endpoint: str, tmp_path: Any) -> None:
     from deepgen.kernel.check import check
 
