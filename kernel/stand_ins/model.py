@@ -11,7 +11,7 @@ from deepgen.v1 import model_service_pb2
 
 from .. import payload
 from ..contracts import Batch, Field, Labels, Loss, Model, Problem
-from ..errors import DataError, SceneError
+from ..errors import DataError, PluginError, SceneError
 from .columns import column_of
 from .stand_in import StandIn
 
@@ -62,11 +62,12 @@ class RemoteModel(StandIn, Model):
                 instance=self._there.name, rows=self._there.place(link, data), room=self._there.room(link)
             ),
         )
-        if answer.HasField("bad_rows"):
-            first = answer.bad_rows.rows[0]
+        for first in answer.bad_rows.rows[:1]:
             raise DataError(f"'{first.value}' in {first.column} {first.reason}, says model '{self.name}'")
         made = answer.answers
         told = payload.to_predictions(self._payload(answer, link, made.rows), made.problem, made.class_names)
+        if len(told.rows) != self.count(batch):
+            raise PluginError(f"model '{self.name}' gave {len(told.rows)} answers for {self.count(batch)} rows")
         answers: dict[str, Any] = {name: torch.from_numpy(value.copy()) for name, value in told.more.items()}
         if told.scores is not None:
             answers["scores"] = torch.from_numpy(told.scores.copy())
