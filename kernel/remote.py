@@ -246,6 +246,8 @@ def unreachable(endpoint: Endpoint, details: str) -> str:
 
 def _unknown(endpoint: Endpoint, has_token: bool) -> str:
     if not has_token:
+        if endpoint.scheme == "unix":
+            return "it wants a token; set DEEPGEN_PLUGIN_TOKEN_FILE to the file that holds it"
         return "it wants a token; name the file that holds it by '?token_file=FILE', or set DEEPGEN_PLUGIN_TOKEN_FILE"
     return f"the token in {endpoint.token_file} is not that of this plugin" if endpoint.token_file else "wrong token"
 

@@ -51,8 +51,8 @@ def _message(message: DescriptorProto, within: str = "") -> Iterator[str]:
         of = message.oneof_decl[field.oneof_index].name if field.HasField("oneof_index") else ""
         shown = f"{name}.{field.name} = {field.number} {label} {kind.removeprefix('.deepgen.v1.')} {of}"
         yield shown.replace(" optional ", " ").strip()
-    for kind in message.enum_type:
-        yield from _values(f"{name}.", kind)
+    for enum in message.enum_type:
+        yield from _values(f"{name}.", enum)
     for inner in message.nested_type:
         yield from _message(inner, f"{name}.")
 

@@ -24,7 +24,7 @@ from plugin_servers import COMMAND, TOKEN, Stubs, code_of, inline, rows_of, star
 from deepgen.controller.listening import listen
 from deepgen.kernel.connections import Connection
 from deepgen.kernel.descriptors import describe_scene
-from deepgen.kernel.errors import UserError
+from deepgen.kernel.errors import PluginError, UserError
 from deepgen.kernel.settings import load
 from deepgen.v1 import plugin_service_pb2 as wire
 from deepgen.v1 import processor_service_pb2
@@ -74,6 +74,17 @@ def test_a_socket_is_the_users_own(tmp_path: Path) -> None:
             [*COMMAND, FILE, "--listen", address], capture_output=True, text=True, check=False, timeout=600
         )
         assert (done.returncode, done.stderr) == (2, f"deepgen: {address}: a server listens there already\n")
+
+
+def test_a_socket_may_want_a_token_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    with by_hand(FILE, "--listen", f"unix:{tmp_path}/p.sock", "--token-file", str(token)) as address:
+        with pytest.raises(PluginError, match="wants a token; set DEEPGEN_PLUGIN_TOKEN_FILE to the file that holds it"):
+            Connection(address)
+        monkeypatch.setenv("DEEPGEN_PLUGIN_TOKEN_FILE", str(token))
+        Connection(address).end()
 
 
 def test_a_socket_of_another_type_is_left_alone(tmp_path: Path) -> None:

@@ -48,9 +48,10 @@ class Odd(PluginServiceServicer, ModelServiceServicer):
 
 @pytest.fixture
 def model(tmp_path: Path) -> Iterator[Any]:
+    odd = Odd()  # type: ignore[abstract]
     server = grpc.server(ThreadPoolExecutor(2))
-    add_PluginServiceServicer_to_server(Odd(), server)
-    add_ModelServiceServicer_to_server(Odd(), server)
+    add_PluginServiceServicer_to_server(odd, server)
+    add_ModelServiceServicer_to_server(odd, server)
     server.add_insecure_port(f"unix:{tmp_path}/odd.sock")
     server.start()
     connection = Connection(f"unix:{tmp_path}/odd.sock")
