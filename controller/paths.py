@@ -83,17 +83,23 @@ def plugin_files(given: Iterable[Given], roots: Roots) -> tuple[Path, ...]:
 
 
 def _plugin(value: str, roots: Roots) -> Path | None:
-    """The file of a plugin, where it is inside the folders for them: Python, a program, or a socket; or a server."""
+    """The file of a plugin, where it is inside the folders for them: Python, a program, or a socket; or a server.
+
+    So are the files that a program is given: it may run what is in them.
+    """
     scheme, _, rest = value.partition(":")
     if scheme in ("grpc", "grpcs"):
         return Path(value) if any(allows(endpoint, value) for endpoint in roots.endpoints) else None
+    named = [rest if scheme == "unix" else value]
     if scheme == "exec":
         try:
-            rest = shlex.split(rest)[0]
-        except (ValueError, IndexError):
+            program, *words = shlex.split(rest)
+        except ValueError:
             return None
-    path = Path(rest if scheme in ("exec", "unix") else value)
-    return real(path, tuple(folder.resolve() for folder in roots.plugins)) if path.is_absolute() else None
+        named = [program, *(word for word in words if "/" in word)]
+    folders = tuple(folder.resolve() for folder in roots.plugins)
+    found = [real(Path(text), folders) if Path(text).is_absolute() else None for text in named]
+    return found[0] if None not in found else None
 
 
 def check_inside(scene: Scene, roots: Sequence[Path]) -> None:

@@ -72,6 +72,15 @@ def test_a_program_in_a_folder_for_plugins_may_be_used(data: Path) -> None:
     assert "plugins/own is no program that can be found" in told
 
 
+@pytest.mark.parametrize(
+    "more", ["/tmp/evil.py", "--plugin=/tmp/evil.py", "DATA/plugins/../rows.tsv", "--f DATA/a.tsv"]
+)
+def test_a_program_is_given_no_files_of_other_folders(data: Path, more: str) -> None:
+    (data / "plugins").mkdir()
+    own = f"exec:{data}/plugins/own {data}/plugins/own.py "
+    assert f"{OUTSIDE} for plugins" in refusal(data, letters(own + more.replace("DATA", str(data))))
+
+
 def test_a_server_that_is_named_may_be_asked_however_it_is_written(data: Path) -> None:
     for endpoint in (SERVER, f"{SERVER}/"):
         assert "cannot be reached" in refusal(data, letters(endpoint))
