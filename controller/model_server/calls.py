@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..refusals import Refusal
+from .asking import Context
 from .metrics import Metrics
 
 Response = TypeVar("Response")
@@ -21,24 +22,23 @@ class Calls:
         self._none = asyncio.Event()
         self._none.set()
 
-    def begin(self) -> None:
-        """A call has begun."""
+    def begin(self, context: Context) -> None:
+        """A call has begun; it ends when its last answer has left."""
         self._open += 1
         self._none.clear()
+        context.add_done_callback(cast(Any, self._end))  # the stubs want a class of theirs
 
-    def end(self) -> None:
-        """A call has ended."""
+    def _end(self, context: Context) -> None:
         self._open -= 1
         if not self._open:
             self._none.set()
 
     async def none(self) -> None:
-        """Until no call is worked on."""
+        """Until no call is worked on, and no answer is on its way."""
         await self._none.wait()
 
     async def ended(self, method: str, answer: Coroutine[Any, Any, Response]) -> Response:
         """The answer to a request; how it ended is counted."""
-        self.begin()
         outcome = "CANCELLED"
         try:
             made: Any = await answer
@@ -54,4 +54,3 @@ class Calls:
             raise
         finally:
             self._metrics.request(method, outcome)
-            self.end()

@@ -116,8 +116,9 @@ class MetricsPage:
 
         try:
             self._server = ThreadingHTTPServer((host, port), Page)
-        except OSError as error:
-            raise UserError(f"--metrics-port {port} cannot be listened on: {error.strerror}") from None
+        except (OSError, OverflowError) as error:
+            words = error.strerror if isinstance(error, OSError) else "ports are at most 65535"
+            raise UserError(f"--metrics-port {port} cannot be listened on: {words}") from None
         self.address = f"http://{host}:{self._server.server_port}/metrics"
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()

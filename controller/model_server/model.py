@@ -70,11 +70,14 @@ class ServedModel:
         """Loads it; `name` is by default that of the scene.
 
         Raises:
-            SceneError, PluginError: the scene cannot predict.
+            SceneError, PluginError: the scene cannot predict, or the name is none for a header.
         """
         # as the launcher of a run: torch would take every core of the machine, also those that are not for this process
         os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
         self.name = name or scene.name.removesuffix("-predict")
+        if set(self.name) & set(" :,\t\n"):
+            given = f"'{self.name}' is no name that a scene can use"
+            raise SceneError(f"{given}; give --name, one word without a colon or comma")
         self.predictor = Predictor(scene)
         self.columns = self.predictor.used.columns
         self.problem = self.predictor.problem

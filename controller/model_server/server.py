@@ -36,7 +36,7 @@ SERVICES = tuple(f"deepgen.v1.{name}" for name in ("PluginService", "ModelServic
 UNLIMITED = Limits(calls_per_second=1e9, calls_at_once=10**9, streams=10**6)
 """The queue has its own limit."""
 LAST_SECONDS = 0.5
-"""How long the last answers are on their way, when a server stops."""
+"""How long what is still open has when a server stops and all is answered, such as those who watch its health."""
 OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
     ("grpc.max_send_message_length", LARGEST_MESSAGE),

@@ -53,12 +53,14 @@ class Models(ModelServiceServicer):
         self, request: model_service_pb2.PredictRequest, context: Context
     ) -> model_service_pb2.PredictResponse:
         """Answers some rows."""
+        self._calls.begin(context)
         return await self._calls.ended("Predict", self._answer(request, context))
 
     async def PredictStream(
         self, requests: AsyncIterator[model_service_pb2.PredictRequest], context: Context
     ) -> AsyncIterator[model_service_pb2.PredictResponse]:
         """Answers requests in their order; a few are asked ahead."""
+        self._calls.begin(context)
         asked: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue()
         tasks: set[asyncio.Task[Any]] = set()
         ahead = asyncio.Semaphore(AHEAD)
@@ -78,7 +80,6 @@ class Models(ModelServiceServicer):
         stopping = asyncio.ensure_future(self._stopping.wait())
         stopping.add_done_callback(lambda _: reading.cancel())
         try:
-            self._calls.begin()
             while (task := await asked.get()) is not None:
                 yield await task
                 tasks.discard(task)
@@ -90,7 +91,6 @@ class Models(ModelServiceServicer):
             for one in (stopping, reading, *tasks):
                 one.cancel()
             await asyncio.gather(stopping, reading, *tasks, return_exceptions=True)
-            self._calls.end()
 
     async def _answer(
         self, request: model_service_pb2.PredictRequest, context: Context, *, patient: bool = False
@@ -139,6 +139,7 @@ class Labels(ProcessorServiceServicer):
         self, request: processor_service_pb2.ProcessRequest, context: Context
     ) -> processor_service_pb2.ProcessResponse:
         """What the model says of each row: probabilities, a number or a text."""
+        self._calls.begin(context)
         return await self._calls.ended("Process", self._answer(request, context))
 
     async def Draw(

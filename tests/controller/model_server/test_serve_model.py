@@ -128,6 +128,11 @@ def test_tls_wants_a_token(folder: Path, tmp_path: Path) -> None:
         ),
         (["FOLDER", "--listen", "grpcs://h:1", "--tls-cert", FILE, "--tls-key", FILE], "give --token-file"),
         (["FOLDER", "--batch_window", "soon"], "--batch-window soon is no number of milliseconds from 0 to 60000"),
+        (
+            ["FOLDER", "--metrics-port", "70000", "--listen", "unix:FOLDER/s"],
+            "--metrics-port 70000 cannot be listened on",
+        ),
+        (["FOLDER", "--name", "my:model"], "'my:model' is no name that a scene can use; give --name, one word without"),
         (["FOLDER", "--max-batch", "0"], "--max-batch 0 is not a whole number from 1 on"),
         (["FOLDER", "--bf17", "true"], "--bf17: there is no such setting; did you mean 'bf16'?"),
         (["FOLDER", "--listen", "unix:/nowhere/socket"], "unix:/nowhere/socket cannot be listened on"),
