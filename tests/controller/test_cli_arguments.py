@@ -133,5 +133,6 @@ def test_a_server_of_plugins_that_jobs_may_use_is_named_with_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "ca.pem").touch()
     given = read("serve", ["--plugins", "grpcs://example.org:1?ca=ca.pem"], serve.OPTIONS)
     assert serve._settings(given).roots.endpoints == (f"grpcs://example.org:1?ca={tmp_path}/ca.pem",)
