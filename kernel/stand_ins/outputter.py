@@ -47,9 +47,11 @@ class AssemblingOutputter(RemoteOutputter):
             for part in _portions(rows):
                 data = payload.written(pa.RecordBatch.from_pydict({"row": pa.array(part, pa.binary())}))
                 # no shared memory: nobody says when a message was read
-                inline = len(data) <= LARGEST
-                place = {"arrow": data.to_pybytes()} if inline else {"parts": link.put(data)}
-                yield outputter_service_pb2.AssembleRequest(rows=payload_pb2.Payload(**place))
+                if len(data) <= LARGEST:
+                    place = payload_pb2.Payload(arrow=data.to_pybytes())
+                else:
+                    place = payload_pb2.Payload(parts=link.put(data))
+                yield outputter_service_pb2.AssembleRequest(rows=place)
 
         def ask(link: Link) -> None:
             file.seek(start)
