@@ -98,7 +98,7 @@ def test_a_server_that_is_at_another_call_is_waited_for_and_then_named(
     with listening(tmp_path, "hangs_busy") as endpoint:
         there = processor(endpoint, "hangs_busy")
         assert there.process([pa.array(["one"])])["out"].to_pylist() == [3]
-        link, name = there.connection.link, there._there.name  # type: ignore[attr-defined]
+        link, name = there._connection.link, there._there.name  # type: ignore[attr-defined]
         stub, request = link._stubs["processor"], _asking("for ever", name)
         waits = stub.Process.future(request)
         with pytest.raises(RunError) as error:

@@ -87,7 +87,7 @@ def test_what_is_told_by_the_environment(far: Far, monkeypatch: pytest.MonkeyPat
         ({"token_file": "token"}, "its certificate is not signed by anybody that this machine trusts; name the file"),
         ({"ca": "token", "token_file": "token"}, "far.*/token holds no certificates"),
         ({"ca": "ca/authority.pem", "token_file": "wrong"}, "the token in .*/wrong is not that of this plugin"),
-        ({"ca": "ca/authority.pem", "token_file": "empty"}, "/empty holds no token; one line of letters and digits"),
+        ({"ca": "ca/authority.pem", "token_file": "empty"}, "/empty holds no token; one word in ASCII is right"),
         ({"ca": "ca/authority.pem"}, "it wants a token; name the file that holds it by '.token_file=FILE', or set"),
         ({"ca": "ca/none.pem"}, "ca/none.pem: no such file"),
     ],
