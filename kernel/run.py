@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -41,11 +42,16 @@ class RunSettings:
     """Processes that share the work; by default one for each GPU, or one. A launcher's own number comes first."""
 
 
+HEARD = b"\nstopping; Ctrl-C again ends it at once\n"
+
+
 class Stop:
     """Ctrl-C and SIGTERM: the first asks for a clean stop with a checkpoint, the second ends the process at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, person: int | None = None) -> None:
+        """`person`: the file descriptor where a person is told that the first Ctrl-C was heard."""
         self.asked = False
+        self._person = person
         self.leaving: list[Callable[[], None]] = []
         """What is done before the process ends at once, in the middle of anything."""
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -62,6 +68,9 @@ class Stop:
                 leave()
             os._exit(Interrupted.exit_code)
         self.asked = True
+        if number == signal.SIGINT and self._person is not None:
+            with suppress(OSError):  # straight to the descriptor: the signal may have come in the middle of a print
+                os.write(self._person, HEARD)
 
 
 def splits(scene: Scene) -> tuple[Split, ...]:
@@ -91,7 +100,7 @@ def run(scene: Scene, terminal: Terminal) -> None:
     from .tensorboard import Curves
 
     begin = time.monotonic()
-    stop = Stop()
+    stop = Stop(terminal.stream.fileno() if terminal.rank == 0 else None)
     engine = Engine.start(scene.read(EngineSettings))
     folder = _folder(scene, engine)
     terminal.move_log(folder.path / "log" / f"rank_{engine.rank}.log")

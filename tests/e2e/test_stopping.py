@@ -93,6 +93,7 @@ def test_a_run_that_is_stopped_while_it_predicts(place: Path, deepgen: Deepgen) 
     code, said, calls = stopped(place, "once")
     assert code == 130, said
     assert calls < 16  # of 62
+    assert said.count("stopping; Ctrl-C again ends it at once\n") == 1
     assert left(place) == []
 
     code, said, _ = stopped(place, "twice")
