@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from deepgen.kernel.engine import Engine, EngineSettings
@@ -99,6 +102,16 @@ SCENES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 AT_PREDICTION = {"embedding": {"single_tower": "q"}}
 """Settings that training does not take."""
+
+
+@contextmanager
+def place_of(folders: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A folder with the rows in it, where the models of a test module are made, and with a cache of its own."""
+    place = folders.mktemp(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        write_rows(place)
+        yield place
 
 
 def write_rows(place: Path) -> None:

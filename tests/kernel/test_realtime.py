@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from finished_models import AT_PREDICTION, ROWS, SCENES, TAGS, WORDS, folder_of, write_rows
+from finished_models import AT_PREDICTION, ROWS, SCENES, TAGS, WORDS, folder_of, place_of
 from pyarrow import feather
 
 from deepgen.kernel.engine import Engine, EngineSettings
@@ -30,10 +30,7 @@ from deepgen.kernel.settings import load as load_scene
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("realtime")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        write_rows(folder)
+    with place_of(tmp_path_factory, "realtime") as folder:
         yield folder
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from finished_models import ROWS, folder_of, write_rows
+from finished_models import ROWS, folder_of, place_of
 
 from deepgen.kernel.errors import DataError
 from deepgen.kernel.portions import joined
@@ -23,10 +23,7 @@ WORDS = "max_new_tokens = 40 and a source of 33 tokens are more than the model t
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("too_long")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        write_rows(folder)
+    with place_of(tmp_path_factory, "too_long") as folder:
         yield folder
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from finished_models import folder_of, write_rows
+from finished_models import folder_of, place_of
 
 from deepgen.controller.model_server.model import ServedModel, scene_of
 
@@ -14,10 +14,7 @@ from deepgen.controller.model_server.model import ServedModel, scene_of
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the models of a test module are made."""
-    folder = tmp_path_factory.mktemp("served")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        write_rows(folder)
+    with place_of(tmp_path_factory, "served") as folder:
         yield folder
 
 

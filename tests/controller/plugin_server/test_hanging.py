@@ -81,6 +81,13 @@ class Place:
             time.sleep(0.01)
         return call, file
 
+    def ready(self, until: float, ready: bool = True) -> wire.ProbeResponse:
+        """The first probe that says that it is ready, or that it is not."""
+        while (answer := self.probe()).ready is not ready:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        return answer
+
     def probe(self) -> wire.ProbeResponse:
         """What it says of itself."""
         answer: wire.ProbeResponse = self.stubs.plugin.Probe(wire.ProbeRequest(), timeout=SEEN)
@@ -129,16 +136,12 @@ def test_a_call_that_takes_too_long_is_seen_by_a_probe(hasty: Place) -> None:
     assert hasty.probe().ready
     call, file = hasty.hanging()
     until = time.monotonic() + SEEN
-    while (answer := hasty.probe()).ready:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    answer = hasty.ready(until, False)
     assert answer.why.startswith("instance 'waits' (processor 'waits') has been at one call for ")
     assert answer.why.endswith(" s, longer than --longest-call 1; restart this server")
     file.unlink()
     call.result()
-    while not hasty.probe().ready:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    hasty.ready(until)
 
 
 def test_a_plugin_that_hangs_again_and_again_is_refused(hasty: Place) -> None:
@@ -149,9 +152,7 @@ def test_a_plugin_that_hangs_again_and_again_is_refused(hasty: Place) -> None:
         call.cancel()
         files.append(file)
     until = time.monotonic() + SEEN
-    while hasty.probe().ready:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    hasty.ready(until, False)
     with pytest.raises(grpc.RpcError) as error:
         hasty.asked("four")
     code, words = code_of(error)
@@ -160,9 +161,7 @@ def test_a_plugin_that_hangs_again_and_again_is_refused(hasty: Place) -> None:
     assert words.endswith(" s; restart this server")
     assert hasty.probe().why == words or hasty.probe().why.startswith("processor 'waits' hangs: 8 calls")
     files[0].unlink()
-    while not hasty.probe().ready:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    hasty.ready(until)
     assert hasty.asked("four").HasField("fields")
 
 
