@@ -87,11 +87,12 @@ async def clients(
 
 
 def cpu_of(process: int) -> float:
-    """CPU seconds that a process has had."""
+    """CPU seconds that a process and those that it has started have had."""
     import psutil
 
-    taken = psutil.Process(process).cpu_times()
-    return float(taken.user + taken.system)
+    first = psutil.Process(process)
+    taken = [one.cpu_times() for one in (first, *first.children(recursive=True))]
+    return float(sum(one.user + one.system for one in taken))
 
 
 def quantile(values: Sequence[float], percent: int) -> float:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import select
-import signal
 import subprocess
-import sys
 import threading
-import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from . import errors, registry
+from . import registry, siblings
 from .contracts import Outputter, Predictions
 from .endpoints import is_endpoint
 from .errors import DeepgenError, PluginError, RunError
@@ -80,10 +73,7 @@ def blocks_of(outputter: Outputter, predictions: Predictions) -> list[bytes]:
 class Workers:
     """Processes that format batches of predictions. What they made is given back in the order that it was asked for.
 
-    Each is asked through a pipe by a thread of its own, so a pipe that ends tells of a death on either side: a worker
-    whose rank is gone ends, and a rank whose worker was killed stops. They are started afresh and not forked, which
-    torch's threads would not survive, and in a session of their own, as Ctrl-C is for the rank to answer. What goes
-    through the pipes is pickled: both ends are this program, and nobody else holds one.
+    Each is asked by a thread of its own. A worker whose rank is gone ends, and a rank whose worker was killed stops.
     """
 
     def __init__(self, outputter: Outputter, plugins: Sequence[str], count: int) -> None:
@@ -100,7 +90,7 @@ class Workers:
         needed = tuple(one for one in plugins if one == endpoint or not is_endpoint(one))
         self._what = (needed, outputter.name, {name: vars(outputter)[name] for name in names})
         self._most = AHEAD * count
-        self._processes = [_start() for _ in range(count)]
+        self._processes = [siblings.start(work) for _ in range(count)]
         self._free = deque(self._processes)
         self._own = threading.local()
         self._pool = ThreadPoolExecutor(count, "outputter")
@@ -128,10 +118,7 @@ class Workers:
             process.kill()
         self._pool.shutdown(cancel_futures=True)
         for process in self._processes:
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with suppress(OSError):  # what could not be sent to it
-                    pipe.close()  # type: ignore[union-attr]
+            siblings.end(process)
 
     def _ask(self, predictions: Predictions) -> Formatted:
         """Lets this thread's worker format, and waits for it."""
@@ -141,59 +128,25 @@ class Workers:
         process: subprocess.Popen[bytes] = self._own.process
         try:
             if first:
-                _send(self._what, process.stdin)
-            _send(predictions, process.stdin)
-            answer = pickle.load(cast(IO[bytes], process.stdout))
-        except (OSError, EOFError, pickle.UnpicklingError):
-            raise RunError(f"a worker of outputter '{self.name}' was ended by {_cause(process)}") from None
-        if isinstance(answer, tuple):
-            kind, message, trace = answer
-            raise getattr(errors, kind, RunError)(message) from _InWorker(trace)
+                siblings.send(self._what, process.stdin)
+            siblings.send(predictions, process.stdin)
+            answer = siblings.receive(process.stdout)
+        except siblings.ENDED:
+            raise RunError(f"a worker of outputter '{self.name}' was ended by {siblings.cause(process)}") from None
+        if isinstance(answer, siblings.Failed):
+            answer.throw()
         made: Formatted = answer
         return made
 
 
-class _InWorker(Exception):
-    """The traceback of a worker, which a traceback of this process then shows as its cause."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
-
-
-def _start() -> subprocess.Popen[bytes]:
-    # not `-m`, by which the classes of this module would be others there than here
-    command = [sys.executable, "-c", f"from {__name__} import work; work()"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-
-
-def _send(item: Any, pipe: IO[bytes] | None) -> None:
-    assert pipe is not None
-    pickle.dump(item, pipe, pickle.HIGHEST_PROTOCOL)
-    pipe.flush()
-
-
-def _cause(process: subprocess.Popen[bytes]) -> str:
-    try:
-        code = process.wait(5)
-    except subprocess.TimeoutExpired:
-        return "itself: it closed its output; a plugin must leave the file descriptors alone"
-    if code >= 0:
-        return f"itself, with exit code {code}"
-    hint = "; the machine may be out of memory" if code == -signal.SIGKILL else ""
-    return signal.Signals(-code).name + hint
-
-
 def work() -> None:
     """A worker: reads what it is to format from its standard input and answers on its standard output."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a plugin prints is no answer
-    requests = sys.stdin.buffer
-    threading.Thread(target=_end_with_the_rank, daemon=True).start()
+    requests, answers = siblings.opened()
     outputter: Any = None
     try:
-        plugins, name, options = pickle.load(requests)
+        plugins, name, options = siblings.receive(requests)
         while True:
-            predictions = pickle.load(requests)
+            predictions = siblings.receive(requests)
             answer: Any
             try:
                 if outputter is None:
@@ -203,15 +156,7 @@ def work() -> None:
                     outputter = build(plugin, options, f"outputter {name}")
                 answer = formatted(outputter, predictions)
             except DeepgenError as error:
-                answer = (type(error).__name__, str(error), traceback.format_exc())
-            _send(answer, answers)
+                answer = siblings.Failed.of(error)
+            siblings.send(answer, answers)
     except EOFError:
         return
-
-
-def _end_with_the_rank() -> None:
-    """Ends this process when nobody holds the other end of its standard input, whatever it is working on."""
-    poll = select.poll()
-    poll.register(0, 0)
-    poll.poll()
-    os._exit(0)

@@ -5,6 +5,7 @@ proto/deepgen/v1/payload.proto says what the columns are. Nothing here knows how
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -97,15 +98,19 @@ def to_state(batch: pa.RecordBatch) -> State:
     return state
 
 
-def from_predictions(predictions: Predictions) -> pa.RecordBatch:
-    """A model's answers as columns; problem and class names travel beside them."""
+def from_predictions(predictions: Predictions, *, bare: bool = False) -> pa.RecordBatch:
+    """A model's answers as columns; problem and class names travel beside them.
+
+    `bare`: without row numbers and the columns of `result_header`, which whoever asked has.
+    """
     arrays: list[tuple[str, pa.Array, tuple[int, ...]]] = []
 
     def add(name: str, value: Any) -> None:
         array = np.ascontiguousarray(value)
         arrays.append((name, _fixed(array), array.shape[1:]))
 
-    add("row", np.asarray(predictions.rows, np.int64))
+    if not bare:
+        add("row", np.asarray(predictions.rows, np.int64))
     if predictions.scores is not None:
         add("scores", predictions.scores)
     if predictions.texts is not None:
@@ -114,7 +119,7 @@ def from_predictions(predictions: Predictions) -> pa.RecordBatch:
         add("label", predictions.labels)
     if predictions.references is not None:
         arrays.append(("reference", pa.array(predictions.references, pa.string()), ()))
-    for name, texts in predictions.columns.items():
+    for name, texts in ({} if bare else predictions.columns).items():
         arrays.append((COLUMN + name, pa.array(texts, pa.string()), ()))
     for side, vectors in predictions.vectors.items():
         add(VECTOR + side, vectors)
@@ -167,7 +172,7 @@ def _fixed(array: np.ndarray) -> pa.Array:
     flat = pa.array(array.reshape(-1))
     if array.ndim == 1:
         return flat
-    return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(array.shape[1:])))
+    return pa.FixedSizeListArray.from_arrays(flat, math.prod(array.shape[1:]))
 
 
 def _numbers(field: pa.Field, column: pa.Array) -> np.ndarray:

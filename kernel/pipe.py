@@ -12,6 +12,7 @@ from types import FrameType
 from typing import IO, Any, cast
 
 from .errors import DataError, Interrupted, SceneError
+from .finished import Finished
 from .readers import cut, line_blocks, parse
 from .realtime import Predictor
 from .rows import Chunk, Source
@@ -101,7 +102,7 @@ def _batch(predictor: Predictor, source: Source, chunk: Chunk) -> Iterator[bytes
     yield b"".join(answers)
 
 
-def lines_of(predictor: Predictor, row: bytes) -> bytes:
+def lines_of(predictor: Finished, row: bytes) -> bytes:
     """A row as lines of text; where the file of the outputter has no lines, as JSON."""
     if predictor.writes_lines:
         return row

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,25 @@ from .batches import BatchSettings, collate, cuts
 from .caches import CacheSettings
 from .check import examine
 from .columnar import parse_batch, places_of
-from .contracts import Outputter, Predictions, Problem
+from .contracts import Predictions, Problem
 from .deepspeed_config import compute_dtype, read_config
 from .engine import EngineSettings
 from .errors import DataError, SceneError
 from .evaluation import predictions_of
-from .formatting import blocks_of
+from .finished import ROWS, Finished, source_of, used
 from .parsing import plain
 from .pretrained import Pretrained, PretrainedSettings
 from .processing import LENGTH, ROW, Made, Processing
 from .ranks import Ranks
 from .readers import json_text
-from .results import ResultSettings, outputter_name
-from .rows import SUFFIXES, Block, Chunk, Format, Reject, RowSettings, Source
-from .scene import SPLITS, Scene
+from .results import ResultSettings
+from .rows import Block, Chunk, Reject, RowSettings
+from .scene import Scene
 from .table import Table
-
-ROWS = "rows"
-"""What messages call the rows that a program gives."""
+from .unpadded import Unpadded
 
 CPU_OVERHEAD = 48
-"""Tokens that a forward pass on a CPU costs by itself, about; on a GPU, and in generation, it is not worth counting."""
+"""Tokens that a forward pass costs by itself on a CPU, about; on a GPU, and in generation, it is not worth counting."""
 
 
 def load(folder: str | Path, **options: Any) -> Predictor:
@@ -57,7 +55,7 @@ def load(folder: str | Path, **options: Any) -> Predictor:
     return Predictor(settings.load(str(found), [f"--{name}={plain(value)}" for name, value in options.items()]))
 
 
-class Predictor:
+class Predictor(Finished):
     """A model that answers rows. Threads may share it: they take turns."""
 
     def __init__(self, scene: Scene) -> None:
@@ -66,9 +64,8 @@ class Predictor:
         Raises:
             SceneError, PluginError: the scene cannot predict.
         """
-        self.source = _source(scene)
-        self.scene = scene
-        examine(scene, self.source)
+        source = source_of(scene)
+        examine(scene, source)
         import torch
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -84,23 +81,16 @@ class Predictor:
         self._padding = cpu_bf16.padding(pretrained, device, dtype)
         self._module = scene.model.build(pretrained, None).to(device=device, dtype=dtype).eval()
         kept = scene.read(ResultSettings).result_header
-        self.used = replace(self.source, columns=_used(scene, self.source, kept))
-        """The columns that something reads; the others need not be there."""
-        self._processing = Processing(scene, "predict", pretrained, kept, self.used)
-        self._kept = kept
-        self.problem: Problem = scene.model.problem(self._processing.fields.get("labels"))
-        self._outputter = scene.outputter(outputter_name(scene.settings.output_type, self.problem))
-        self.writes_lines = type(self._outputter).assemble is Outputter.assemble
-        """The file is its rows one behind the other, and so lines of text."""
-        self.columns = self._outputter.columns(self.problem, kept)
-        """The columns of an answer, by the outputter."""
-        self.class_names = scene.model.class_names(self._module)
-        """In index order; empty where there are none."""
+        self._processing = Processing(scene, "predict", pretrained, kept, used(scene, source))
+        problem: Problem = scene.model.problem(self._processing.fields.get("labels"))
+        super().__init__(scene, source, problem, scene.model.class_names(self._module))
         batches = scene.read(BatchSettings)
         self.batch_size, self._by_length = batches.per_device_eval_batch_size, batches.group_by_length
         self.bad_rows = scene.read(RowSettings).bad_rows
-        self._overhead = CPU_OVERHEAD if device.type == "cpu" and self.problem != "text" else None
-        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._costly = device.type == "cpu" and problem != "text"
+        """Padding takes time that is worth saving."""
+        self._unpadded = Unpadded(self._module)
+        self._lock = threading.Lock()
 
     def predict(
         self, rows: Sequence[Mapping[str, Any]] | Sequence[Sequence[Any]] | pa.Table
@@ -129,10 +119,6 @@ class Predictor:
                 answers.append(None)
         return answers
 
-    def read(self, row: bytes) -> list[dict[str, Any]]:
-        """What the outputter wrote of a row, as values by column."""
-        return self._outputter.read(row, self.columns)
-
     def answer(self, chunk: Chunk, block: Block) -> tuple[dict[int, bytes], list[Reject]]:
         """What the outputter writes of each good row of a chunk, by row number, and the bad rows.
 
@@ -147,15 +133,6 @@ class Predictor:
             answers.update(zip(given.rows.tolist(), self.lines(given), strict=True))
         return answers, made.rejects
 
-    def texts_of(self, batch: pa.RecordBatch) -> Block:
-        """The columns that are read, of rows of another program, as text; rows without a value are rejects.
-
-        Raises:
-            DataError: a column that is not there, or is no text or number.
-        """
-        places_of(self.used, batch.schema.names, ROWS)
-        return parse_batch(self.used, Chunk(0, ROWS, "parquet", 0, 0, batch.num_rows, batch))
-
     def predictions(self, columns: Sequence[pa.Array]) -> tuple[list[Reject], Iterator[Predictions]]:
         """The bad ones of some rows, numbered from 0 on, and the model's answers to the others.
 
@@ -168,21 +145,16 @@ class Predictor:
         numbers = np.arange(len(columns[0]))
         chunk = Chunk(0, ROWS, "parquet", 0, 0, len(numbers), None)
         made = self._made(chunk, Block(list(columns), numbers, numbers, ROWS, []))
-        return made.rejects, self._passes(made, ROWS, made.batch.num_rows, self._overhead)
-
-    def lines(self, answers: Predictions) -> list[bytes]:
-        """What the outputter writes of each row."""
-        with self._writing:
-            return blocks_of(self._outputter, answers)
+        return made.rejects, self._passes(made, ROWS, made.batch.num_rows, self._costly)
 
     def _made(self, chunk: Chunk, block: Block) -> Made:
         with self._lock:
             return self._processing.make(chunk, block)
 
-    def _passes(self, made: Made, file: str, count: int, overhead: int | None = None) -> Iterator[Predictions]:
+    def _passes(self, made: Made, file: str, count: int, lean: bool = False) -> Iterator[Predictions]:
         """The answers to the first rows of some features, a forward pass at a time; what the task refuses is bad.
 
-        With an `overhead`, what a pass costs by itself in tokens, passes are as short as that is worth.
+        `lean`: without padding where the model can do that, and otherwise in passes as short as they are worth.
         """
         features = made.batch
         numbers, lengths = (features.column(name).to_numpy() for name in (ROW, LENGTH))
@@ -192,13 +164,13 @@ class Predictor:
         if self._by_length:
             order = np.argsort(-lengths[:count], kind="stable")
         ends: Sequence[int] = [*range(self.batch_size, count, self.batch_size), count] if count else []
-        if overhead is not None and self._by_length:
-            ends = cuts(lengths[order], self.batch_size, overhead)
+        if lean and self._by_length and not self._unpadded:
+            ends = cuts(lengths[order], self.batch_size, CPU_OVERHEAD)
         waiting = [order[begin:end] for begin, end in zip([0, *ends], ends, strict=False)][::-1]
         while waiting:
             rows = waiting.pop()
             try:
-                answers = self._answers(table, rows, numbers[rows])
+                answers = self._answers(table, rows, numbers[rows], lean)
             except (SceneError, DataError) as error:  # one of them is too long for it, say
                 if len(rows) > 1:
                     waiting += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
@@ -208,15 +180,15 @@ class Predictor:
             else:
                 yield answers
 
-    def _answers(self, table: Table, rows: np.ndarray, numbers: np.ndarray) -> Predictions:
+    def _answers(self, table: Table, rows: np.ndarray, numbers: np.ndarray, lean: bool) -> Predictions:
         """Those of one forward pass."""
         import torch
 
-        with self._lock, torch.inference_mode():
+        with self._lock, torch.inference_mode(), self._unpadded.layers() if lean else nullcontext():
             batch = self._place.to_device(collate(table, rows, self._padding))
             given = self.scene.model.predict(self._module, batch)
             answers = predictions_of(numbers, self.problem, given, self.class_names)
-        answers.columns = table.columns(self._kept, rows)
+        answers.columns = table.columns(self.kept, rows)
         return answers
 
     def _blocks(self, rows: Any) -> Iterable[tuple[Chunk, Block]]:
@@ -267,31 +239,3 @@ class Predictor:
             return None
         wanted = f"a mapping by column, or the values of {self.source.header}, {','.join(header)}"
         raise DataError(f"{ROWS}[{number}] is {record!r:.80}; give {wanted}")
-
-
-def _used(scene: Scene, source: Source, kept: Sequence[str]) -> tuple[str, ...]:
-    """The columns that a processor reads or a result row opens with, in the order of the header."""
-    read = {name for item in scene.items("predict") for name in item.inputs} | set(kept)
-    return tuple(name for name in source.columns if name in read)
-
-
-def _source(scene: Scene) -> Source:
-    """Rows that come by themselves, in the form that the files of the scene have: TSV or JSON lines.
-
-    Raises:
-        SceneError: a form that cannot be read line by line.
-    """
-    given = scene.read(RowSettings)
-    chosen: Format = "tsv"
-    if given.file_format != "auto":
-        chosen = given.file_format
-        if chosen not in ("tsv", "jsonl"):
-            where = scene.where("file_format")
-            raise SceneError(f"{where} = '{chosen}' is not read line by line; set file_format to tsv or jsonl")
-    else:
-        files = [scene.values[f"{split}_dir"].value for split in reversed(SPLITS)]
-        file = Path(next((file for file in files if file), ""))
-        name = file.stem if file.suffix == ".gz" else file.name
-        chosen = "jsonl" if SUFFIXES.get(Path(name).suffix.lower()) == "jsonl" else "tsv"
-    header = scene.header_setting("predict", "header")
-    return Source("standard input", header, scene.columns("predict"), (), (chosen,))

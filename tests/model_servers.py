@@ -16,9 +16,11 @@ import grpc
 import grpc.aio
 import pyarrow as pa
 
-from deepgen.controller.model_server.model import ServedModel
+from deepgen.controller.model_server.model import ServedModel, reference_of
 from deepgen.controller.model_server.server import Server, Settings
 from deepgen.kernel import payload
+from deepgen.kernel.realtime import Predictor
+from deepgen.kernel.settings import load
 from deepgen.v1 import model_service_pb2, payload_pb2
 from deepgen.v1.model_service_pb2_grpc import ModelServiceStub
 from deepgen.v1.plugin_service_pb2_grpc import PluginServiceStub
@@ -49,6 +51,11 @@ class Client:
         self.model: Any = ModelServiceStub(channel)
         self.plugin: Any = PluginServiceStub(channel)
         self.processor: Any = ProcessorServiceStub(channel)
+
+
+def loaded(folder: Path, *tokens: str, name: str = "") -> ServedModel:
+    """The model of a folder as it is served, but in this process."""
+    return ServedModel(Predictor(load(*reference_of(str(folder), tokens))), name)
 
 
 def serve(model: ServedModel, check: Callable[[Served], Awaitable[None]], settings: Settings | None = None) -> None:

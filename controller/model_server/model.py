@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +21,15 @@ from ...kernel.pipe import lines_of
 from ...kernel.plugin_code import digest as code_of
 from ...kernel.portions import chosen, joined
 from ...kernel.probabilities import probabilities
-from ...kernel.realtime import Predictor
 from ...kernel.rows import Reject
 from ...kernel.scene import Scene
 from ...kernel.schemas import field_message
 from ...kernel.settings import finished_model, load
 from .waiting import Piece
+
+if TYPE_CHECKING:
+    from ...kernel.predictor_process import PredictorProcess
+    from ...kernel.realtime import Predictor
 
 READ = 16 << 20
 """Bytes of a file that are looked at together."""
@@ -44,8 +46,8 @@ class Answer:
     """By their place in the request."""
 
 
-def scene_of(folder: str, tokens: Sequence[str]) -> Scene:
-    """The scene of a finished run, with `--name value` tokens over it.
+def reference_of(folder: str, tokens: Sequence[str]) -> tuple[str, list[str]]:
+    """The scene of a finished run, and the `--name value` tokens that go over it.
 
     Unless the tokens say so, lines do not open with columns that no processor reads, such as the label: who asks does
     not know them.
@@ -57,28 +59,29 @@ def scene_of(folder: str, tokens: Sequence[str]) -> Scene:
     scene = load(found, tokens)
     kept = scene.values["result_header"]
     if kept.origin.kind == "command line" or not kept.value:
-        return scene
+        return found, list(tokens)
     read = {name for item in scene.items("predict") for name in item.inputs}
     names = [name for name in kept.value if name in read]
-    return load(found, [*tokens, f"--result_header={','.join(names)}"])
+    return found, [*tokens, f"--result_header={','.join(names)}"]
 
 
 class ServedModel:
-    """A model in memory, by its name."""
+    """A model that answers, by its name."""
 
-    def __init__(self, scene: Scene, name: str = "") -> None:
-        """Loads it; `name` is by default that of the scene.
+    def __init__(self, predictor: Predictor | PredictorProcess, name: str = "") -> None:
+        """Args:
+        predictor: answers.
+        name: what it is called; by default as its scene.
 
         Raises:
-            SceneError, PluginError: the scene cannot predict, or the name is none for a header.
+            SceneError: the name is none for a header.
         """
-        # as the launcher of a run: torch would take every core of the machine, also those that are not for this process
-        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        scene = predictor.scene
         self.name = name or scene.name.removesuffix("-predict")
         if set(self.name) & set(" :,\t\n"):
             given = f"'{self.name}' is no name that a scene can use"
             raise SceneError(f"{given}; give --name, one word without a colon or comma")
-        self.predictor = Predictor(scene)
+        self.predictor = predictor
         self.columns = self.predictor.used.columns
         self.problem = self.predictor.problem
         self.class_names = self.predictor.class_names

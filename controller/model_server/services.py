@@ -119,9 +119,7 @@ class Models(ModelServiceServicer):
 
     def _columns(self, predictions: Predictions, lines: bool) -> pa.RecordBatch:
         """What the model said, and the lines."""
-        written = payload.from_predictions(predictions)
-        names = [name for name in written.schema.names if name != "row" and not name.startswith(payload.COLUMN)]
-        batch = written.select(names)
+        batch = payload.from_predictions(predictions, bare=True)
         if lines:
             column = pa.array(self._asking.model.lines(predictions), pa.binary())
             batch = batch.append_column("line", column)

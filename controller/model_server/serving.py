@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -10,11 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .model import ServedModel, scene_of
+from ...kernel.predictor_process import PredictorProcess
+from .model import ServedModel, reference_of
 from .server import Server, Settings
 
 SWITCH_SECONDS = 0.0005
-"""How long a thread may hold up the others: the model's must not wait long between two of its steps."""
+"""How long a thread may hold up the others: that which hands the model its batches must not wait long."""
 
 
 def serve(
@@ -35,10 +37,17 @@ def serve(
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("deepgen: %(message)s"))
     logging.getLogger("deepgen.controller").addHandler(handler)
-    model = ServedModel(scene_of(folder, tokens), name)
-    model.warm_up()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    return asyncio.run(_serve(model, settings, ready))
+    # as the launcher of a run: torch would take every core of the machine, also those that are not for this process
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    predictor = PredictorProcess(*reference_of(folder, tokens))
+    try:
+        model = ServedModel(predictor, name)
+        model.warm_up()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        gc.freeze()  # what is there by now stays, and need not be looked through again and again
+        return asyncio.run(_serve(model, settings, ready))
+    finally:
+        predictor.close()
 
 
 async def _serve(model: ServedModel, settings: Settings, ready: Callable[[ServedModel, str, str], None]) -> int:

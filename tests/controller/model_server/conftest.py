@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from finished_models import folder_of, place_of
+from model_servers import loaded
 
-from deepgen.controller.model_server.model import ServedModel, scene_of
+from deepgen.controller.model_server.model import ServedModel
 
 
 @pytest.fixture(scope="module")
@@ -21,4 +22,4 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def model(place: Path) -> ServedModel:
     """A classifier of texts."""
-    return ServedModel(scene_of(str(folder_of(place, "score")), []), "letters")
+    return loaded(folder_of(place, "score"), name="letters")

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pytest
 from finished_models import ROWS, WORDS, folder_of
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from model_servers import Client, Served, answers_of, inline, rows, serve
+from model_servers import Client, Served, answers_of, inline, loaded, rows, serve
 from serving import refused
 
 from deepgen.controller.model_server.batching import Bounds
-from deepgen.controller.model_server.model import Answer, ServedModel, scene_of
+from deepgen.controller.model_server.model import Answer, ServedModel
 from deepgen.controller.model_server.server import Settings
 from deepgen.controller.model_server.waiting import Piece
 from deepgen.kernel.portions import joined
@@ -86,7 +86,7 @@ def test_answers_are_those_of_the_model(model: ServedModel) -> None:
 @pytest.mark.parametrize("name", ["generation", "embedding", "formatter"])
 def test_every_kind_of_answer_is_served(place: Path, name: str) -> None:
     more = ["--single_tower=q"] if name == "embedding" else []
-    model = ServedModel(scene_of(str(folder_of(place, name)), more))
+    model = loaded(folder_of(place, name), *more)
     expected = joined([*model.predictor.predictions([pa.array(WORDS)])[1]])
     wanted = [model.lines(expected)[row] for row in range(len(WORDS))]
 

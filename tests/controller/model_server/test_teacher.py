@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from finished_models import ROWS, SCENES, folder_of
-from model_servers import Served, answers_of, inline, rows, serve
+from model_servers import Served, answers_of, inline, loaded, rows, serve
 from serving import refused
 
-from deepgen.controller.model_server.model import ServedModel, scene_of
+from deepgen.controller.model_server.model import ServedModel
 from deepgen.controller.model_server.server import Settings
 from deepgen.kernel import payload, wire_features
 from deepgen.kernel.payload import to_predictions
@@ -83,7 +83,7 @@ def test_who_it_is_and_what_it_offers(model: ServedModel) -> None:
 
 def test_another_model_has_another_digest(place: Path, model: ServedModel) -> None:
     def digest(*tokens: str, name: str = "score") -> str:
-        return ServedModel(scene_of(str(folder_of(place, name)), list(tokens)), "letters").descriptors("1")[0].digest
+        return loaded(folder_of(place, name), *tokens, name="letters").descriptors("1")[0].digest
 
     own = model.descriptors("1")[0].digest
     assert digest() == own
@@ -151,7 +151,7 @@ def test_answers_are_labels(place: Path, name: str) -> None:
     header = {"train_model_header": "cls_tokenize:text:tokens,convert2float:label:labels"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SCENES, "regression", (config, {**settings, **header, "output_type": "score"}))
-        model = ServedModel(scene_of(str(folder_of(place, name)), []), "teacher")
+        model = loaded(folder_of(place, name), name="teacher")
     dtype, shape, problem = LABELS[name]
     expected = joined([*model.predictor.predictions([pa.array(TEXTS)])[1]])
     assert expected.problem == problem
@@ -183,7 +183,7 @@ def test_answers_are_labels(place: Path, name: str) -> None:
 
 
 def test_what_is_no_label_is_no_processor(place: Path) -> None:
-    model = ServedModel(scene_of(str(folder_of(place, "embedding")), ["--single_tower=q"]))
+    model = loaded(folder_of(place, "embedding"), "--single_tower=q")
     assert [one.kind for one in model.descriptors("1")] == [PluginDescriptor.MODEL]
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from finished_models import WORDS, folder_of, write_rows
-from model_servers import Served, answers_of, rows, serve
+from model_servers import Served, answers_of, loaded, rows, serve
 
 from deepgen.controller.model_server.batching import Bounds
-from deepgen.controller.model_server.model import Answer, ServedModel, scene_of
+from deepgen.controller.model_server.model import Answer, ServedModel
 from deepgen.controller.model_server.server import Settings
 from deepgen.controller.model_server.waiting import Piece
 
@@ -21,8 +21,7 @@ LONG = "good " * 70
 def test_a_row_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_rows(tmp_path)
-    scene = scene_of(str(folder_of(tmp_path, "generation-causal")), ["--max_new_tokens=40"])
-    model, batches = ServedModel(scene), list[int]()
+    model, batches = loaded(folder_of(tmp_path, "generation-causal"), "--max_new_tokens=40"), list[int]()
 
     async def check(served: Served) -> None:
         async with served.client() as client:

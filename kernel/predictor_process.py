@@ -1,0 +1,137 @@
+"""A finished model in a process of its own: while it computes, whoever asks can go on with other things.
+
+A forward pass is hundreds of small steps of torch, and between any two of them another thread of its process may take
+Python's lock for milliseconds.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from . import siblings
+from .contracts import Predictions
+from .errors import DeepgenError, RunError
+from .finished import Finished, source_of
+from .rows import Reject
+from .settings import load
+
+
+class PredictorProcess(Finished):
+    """What `Predictor` is, but for rows that are given to this process; threads may share it.
+
+    A process that was ended is started again by the next rows.
+    """
+
+    def __init__(self, reference: str, tokens: Sequence[str]) -> None:
+        """Starts the process and waits until the model is there.
+
+        Args:
+            reference: of the scene, as `settings.load` takes it.
+            tokens: `--name value` over it.
+
+        Raises:
+            SceneError, PluginError: the scene cannot predict.
+            RunError: the process was ended.
+        """
+        self._what = (reference, list(tokens))
+        self._lock = threading.Lock()
+        self._process = siblings.start(work)
+        try:
+            scene = load(reference, tokens)  # meanwhile
+            problem, class_names = self._begun()
+            super().__init__(scene, source_of(scene), problem, class_names)
+        except BaseException:
+            self.close()
+            raise
+
+    def predictions(self, columns: Sequence[pa.Array]) -> tuple[list[Reject], Iterator[Predictions]]:
+        """As `Predictor.predictions`.
+
+        Raises:
+            RunError: the process was ended, also while answers are taken; the next rows start it again.
+        """
+        rejects: list[Reject] = []
+        return rejects, self._passes(list(columns), rejects)
+
+    def close(self) -> None:
+        """Ends the process."""
+        siblings.end(self._process)
+
+    def _passes(self, columns: list[pa.Array], rejects: list[Reject]) -> Iterator[Predictions]:
+        with self._lock:
+            if self._process.poll() is not None:
+                print(f"deepgen: {self._ended()}; it is started again", file=sys.stderr, flush=True)
+                siblings.end(self._process)
+                self._process = siblings.start(work)
+                self._begun()
+            self._send(columns)
+            more = True
+            try:
+                while more:
+                    more = False  # where an error ends it
+                    found, answers, more = self._received()
+                    rejects += found
+                    if answers is not None:
+                        yield answers
+            finally:
+                while more:  # the rest of what nobody waits for any more
+                    more = False
+                    *_, more = self._received()
+
+    def _begun(self) -> Any:
+        """What the model says when it is there."""
+        self._send(self._what)
+        return self._received()
+
+    def _send(self, item: Any) -> None:
+        try:
+            siblings.send(item, self._process.stdin)
+        except siblings.ENDED:
+            raise self._ended() from None
+
+    def _received(self) -> Any:
+        try:
+            answer = siblings.receive(self._process.stdout)
+        except siblings.ENDED:
+            raise self._ended() from None
+        if isinstance(answer, siblings.Failed):
+            answer.throw()
+        return answer
+
+    def _ended(self) -> RunError:
+        return RunError(f"the process of the model was ended by {siblings.cause(self._process)}")
+
+
+def work() -> None:
+    """The process: loads the model that it is told first, and answers rows from then on."""
+    from .realtime import Predictor
+
+    requests, answers = siblings.opened()
+    try:
+        reference, tokens = siblings.receive(requests)
+        try:
+            predictor = Predictor(load(reference, tokens))
+        except DeepgenError as error:
+            siblings.send(siblings.Failed.of(error), answers)
+            return
+        siblings.send((predictor.problem, predictor.class_names), answers)
+        gc.freeze()  # what is there by now stays, and need not be looked through again and again
+        while True:
+            columns = siblings.receive(requests)
+            try:
+                rejects, passes = predictor.predictions(columns)
+                told = 0
+                for made in passes:
+                    siblings.send((rejects[told:], made, True), answers)
+                    told = len(rejects)
+                siblings.send((rejects[told:], None, False), answers)
+            except BaseException as error:  # one of a tokenizer in Rust may be no Exception
+                siblings.send(siblings.Failed.of(error), answers)
+    except siblings.ENDED:
+        return
