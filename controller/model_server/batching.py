@@ -1,4 +1,9 @@
-"""Joins the rows of many requests in batches: while the model works on one, the next one gathers."""
+"""Joins the rows of many requests in batches: while the model works on one, the next one gathers.
+
+Clients that wait for their answer before they ask again would share one large batch, and then the model had nothing to do
+while they are answered, or a large and a small one in turn, and then there was little time to answer those of the large
+one. So a model that goes from one batch to the next takes half of the rows that are under way.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,10 @@ Model = Callable[[Sequence[Piece]], Iterable[tuple[int, Any]]]
 
 class Closed(DeepgenError):
     """No more rows are taken."""
+
+
+HALVED_FROM = 16
+"""Rows under way from which on half of them are taken; fewer are not worth another forward pass."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Batcher:
         """
         self._model, self._bounds, self._seen = model, bounds, seen
         self._waiting = Waiting(bounds.max_waiting)
-        self._left: list[Future[None]] = []
+        self._passed: list[Future[None]] = []
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
@@ -70,7 +79,7 @@ class Batcher:
         future: Future[None] = Future()
         with self._changed:
             if self._waiting.rows:
-                self._left.append(future)
+                self._passed.append(future)
             else:
                 future.set_result(None)
         return future
@@ -103,13 +112,23 @@ class Batcher:
         self._thread.join()
 
     def _work(self) -> None:
+        before = left = 0
         while True:
             with self._changed:
+                idle = not self._waiting.rows
                 if not self._gather():
                     return
-                batch = self._waiting.take(self._bounds.max_batch)
-                left, self._left = self._left, []
-            for future in left:
+                waiting = self._waiting.rows
+                most = self._bounds.max_batch
+                halved = not idle and waiting + before >= HALVED_FROM
+                if halved:
+                    most = min(most, -(-(waiting + before) // 2))
+                batch = self._waiting.take(most, left)
+                # of less than the most, it is at least as many as are left, and what is left is all in the next one
+                left = self._waiting.rows if halved and most < self._bounds.max_batch else 0
+                before = sum(len(piece) for _, piece in batch)
+                passed, self._passed = self._passed, []
+            for future in passed:
                 if future.set_running_or_notify_cancel():
                     future.set_result(None)
             if batch:

@@ -108,11 +108,12 @@ class Waiting:
         self._requests = [request for request in self._requests if not request.future.done()]
         self.rows = sum(request.left for request in self._requests)
 
-    def take(self, most: int) -> list[tuple[Request, Piece]]:
+    def take(self, most: int, oldest: int = 0) -> list[tuple[Request, Piece]]:
         """The next batch, of at most so many rows.
 
         One half goes to whoever waits longest, the other half to whoever asks for the least: a large request does not
-        hold up a small one, and neither can starve. What is left of either half is the other's.
+        hold up a small one, and neither can starve. What is left of either half is the other's. `oldest` is how many
+        rows whoever waits longest gets at least.
         """
         self.sweep()
         room = min(most, self.rows)
@@ -127,7 +128,7 @@ class Waiting:
                 rows -= given
             return rows
 
-        half = room - room // 2
+        half = min(room, max(room - room // 2, oldest))
         rest = give(self._requests, half)
         give(sorted(self._requests, key=lambda request: request.left), room - half + rest)
         batch = []

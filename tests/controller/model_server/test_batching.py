@@ -120,19 +120,58 @@ def test_an_idle_model_waits_for_the_window_and_no_longer(monkeypatch: pytest.Mo
     steps.end()
 
 
-@pytest.mark.parametrize("steps", [Bounds(window=0, max_batch=64)], indirect=True)
-def test_a_row_waits_for_one_batch_before_its_own_and_no_more(steps: Steps) -> None:
-    """As long as no more rows wait than a batch has: the bound of the latency, window + 2 batches."""
+@pytest.mark.parametrize("steps", [Bounds(window=0, max_batch=128)], indirect=True)
+def test_clients_that_wait_for_their_answers_fall_into_two_halves(steps: Steps) -> None:
+    """However they begin: else the model waits for them, or they for it."""
+    futures = {"0": steps.ask("0")}
+    sizes = [len(steps.begun())]
+    futures |= {str(client): steps.ask(str(client)) for client in range(1, 32)}
+    for _ in range(8):
+        steps.go_on()
+        sizes.append(len(steps.begun()))
+        for client in [client for client, future in futures.items() if future.done()]:
+            futures[client] = steps.ask(client)
+    assert sizes == [1] + [16] * 8
+
+
+@pytest.mark.parametrize("steps", [Bounds(window=0, max_batch=1000)], indirect=True)
+def test_what_is_left_over_comes_before_smaller_requests(steps: Steps) -> None:
+    steps.ask("first")
+    assert steps.begun() == [("first", 1)]
+    steps.ask("large", 80)
+    steps.go_on()
+    assert steps.begun() == [("large", 41)]
+    for number in range(60):
+        steps.ask(f"small {number}")
+    steps.go_on()
+    took = steps.begun()
+    assert took[0] == ("large", 39)
+    assert len(took) == 1 + 31
+
+
+@pytest.mark.parametrize("steps", [Bounds(window=0, max_batch=1000)], indirect=True)
+def test_a_row_waits_for_two_halves_at_most(steps: Steps) -> None:
+    """As long as no more rows wait than a batch takes: the bound of the latency, window + 2 batches of all rows."""
     random.seed(1)
     steps.ask("first")
-    running = steps.begun()
+    running = sum(count for _, count in steps.begun())
+    left: dict[str, int] = {}
+    """Rows that wait, by request, in the order that they came in."""
     for turn in range(200):
-        asked = [(f"{turn}.{number}", random.randint(1, 8)) for number in range(random.randint(1, 8))]
-        futures = [steps.ask(name, count) for name, count in asked]
+        size = random.choice((1, 40))
+        asked = {f"{turn}.{number}": size for number in range(random.randint(1, 100 // size))}
+        for name, count in asked.items():
+            steps.ask(name, count)
+        longest = set(left)
+        left |= asked
         steps.go_on()
-        running = steps.begun()
-        assert sorted(running) == sorted(asked), "all that came while a batch ran are in the next one"
-        assert not any(future.done() for future in futures)
+        took = steps.begun()
+        assert sum(count for _, count in took) <= max(16, -(-(sum(left.values()) + running) // 2))
+        running = sum(count for _, count in took)
+        for name, count in took:
+            left[name] -= count
+        left = {name: count for name, count in left.items() if count}
+        assert not longest & set(left), "what was left over by one batch is in the next one"
 
 
 def test_a_large_request_does_not_hold_up_a_small_one(steps: Steps) -> None:
