@@ -25,7 +25,7 @@ from .settings import load
 class PredictorProcess(Finished):
     """What `Predictor` is, but for rows that are given to this process; threads may share it.
 
-    A process that was ended is started again by the next rows.
+    Where its process is ended, another one is started; rows that end that one, too, have an error.
     """
 
     def __init__(self, reference: str, tokens: Sequence[str]) -> None:
@@ -41,6 +41,8 @@ class PredictorProcess(Finished):
         """
         self._what = (reference, list(tokens))
         self._lock = threading.Lock()
+        self._lost = ""
+        """Why the process is gone, if it is."""
         self._process = siblings.start(work)
         try:
             scene = load(reference, tokens)  # meanwhile
@@ -54,7 +56,7 @@ class PredictorProcess(Finished):
         """As `Predictor.predictions`.
 
         Raises:
-            RunError: the process was ended, also while answers are taken; the next rows start it again.
+            RunError: the process was ended twice, or when it had answered some; the next rows start another one.
         """
         rejects: list[Reject] = []
         return rejects, self._passes(list(columns), rejects)
@@ -65,24 +67,34 @@ class PredictorProcess(Finished):
 
     def _passes(self, columns: list[pa.Array], rejects: list[Reject]) -> Iterator[Predictions]:
         with self._lock:
-            if self._process.poll() is not None:
-                print(f"deepgen: {self._ended()}; it is started again", file=sys.stderr, flush=True)
-                siblings.end(self._process)
-                self._process = siblings.start(work)
-                self._begun()
-            self._send(columns)
-            more = True
             try:
-                while more:
-                    more = False  # where an error ends it
-                    found, answers, more = self._received()
+                found, answers, more = self._first(columns)
+            except _Ended:
+                found, answers, more = self._first(columns)
+            try:
+                while True:
                     rejects += found
                     if answers is not None:
                         yield answers
+                    if not more:
+                        return
+                    more = False  # where an error ends it
+                    found, answers, more = self._received()
             finally:
                 while more:  # the rest of what nobody waits for any more
                     more = False
                     *_, more = self._received()
+
+    def _first(self, columns: list[pa.Array]) -> Any:
+        """The first that is said to some rows, by a process that is there."""
+        if self._lost:
+            print(f"deepgen: {self._lost}; it is started again", file=sys.stderr, flush=True)
+            siblings.end(self._process)
+            self._process = siblings.start(work)
+            self._begun()
+            self._lost = ""
+        self._send(columns)
+        return self._received()
 
     def _begun(self) -> Any:
         """What the model says when it is there."""
@@ -104,8 +116,13 @@ class PredictorProcess(Finished):
             answer.throw()
         return answer
 
-    def _ended(self) -> RunError:
-        return RunError(f"the process of the model was ended by {siblings.cause(self._process)}")
+    def _ended(self) -> _Ended:
+        self._lost = f"the process of the model was ended by {siblings.cause(self._process)}"
+        return _Ended(self._lost)
+
+
+class _Ended(RunError):
+    """The process is gone."""
 
 
 def work() -> None:

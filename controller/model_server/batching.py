@@ -1,8 +1,8 @@
 """Joins the rows of many requests in batches: while the model works on one, the next one gathers.
 
-Clients that wait for their answer before they ask again would share one large batch, and then the model had nothing to do
-while they are answered, or a large and a small one in turn, and then there was little time to answer those of the large
-one. So a model that goes from one batch to the next takes half of the rows that are under way.
+Clients that wait for their answer before they ask again would share one large batch, and then the model had nothing to
+do while they are answered, or a large and a small one in turn, and then there was little time to answer those of the
+large one. So a model that goes from one batch to the next takes half of the rows that are under way.
 """
 
 from __future__ import annotations

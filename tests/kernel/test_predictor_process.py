@@ -112,12 +112,14 @@ def test_it_is_started_again(apart: PredictorProcess, capfd: pytest.CaptureFixtu
     with pytest.raises(RunError, match=r"^the process of the model was ended by itself, with exit code 4$"):
         answers(apart, pa.array(["die"]))
     np.testing.assert_array_equal(answers(apart, TEXTS)[0].scores, wanted.scores)
-    said = "the process of the model was ended by itself, with exit code 4; it is started again"
-    assert said in capfd.readouterr().err
+    said = "deepgen: the process of the model was ended by itself, with exit code 4; it is started again\n"
+    assert capfd.readouterr().err.count(said) == 2
     apart._process.kill()
     apart._process.wait()
     np.testing.assert_array_equal(answers(apart, TEXTS)[0].scores, wanted.scores)
-    said = "was ended by SIGKILL; the machine may be out of memory; it is started again"
+    said = (
+        "deepgen: the process of the model was ended by SIGKILL; the machine may be out of memory; it is started again"
+    )
     assert said in capfd.readouterr().err
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from certificates import Authority
 from finished_models import ROWS, folder_of
@@ -79,6 +80,12 @@ def test_a_server_from_start_to_end(folder: Path) -> None:
             assert all(part.startswith(("# HELP ", "# TYPE ", "deepgen_")) for part in metrics)
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(page.replace("/metrics", "/other"))
+            (worker,) = psutil.Process(process.pid).children()
+            worker.kill()
+            assert answers_of(client.model.Predict(rows(TEXTS, lines=True)))["line"] == lines
+            again = process.stderr.readline()
+            assert again.startswith("deepgen: the process of the model was ended by SIGKILL; ")
+            assert again.endswith("; it is started again\n")
             asked = [pool.submit(client.model.Predict, rows(TEXTS * 40)) for _ in range(4)]
             waiting = 0
             while waiting <= 3 * 1600:  # until the last of them is there
@@ -89,6 +96,7 @@ def test_a_server_from_start_to_end(folder: Path) -> None:
             process.send_signal(signal.SIGTERM)
             assert [len(answers_of(one.result(PATIENCE))["scores"]) for one in asked] == [1600] * 4
         assert process.wait(PATIENCE) == 0
+        assert not worker.is_running()
         rest = process.stderr.read()
         assert rest.startswith("deepgen: stopping; ")
         assert rest.endswith(" rows that wait are answered first\n")
