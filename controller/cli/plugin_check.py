@@ -24,7 +24,7 @@ OPTIONS = (
     Option("only", "PREFIX", "only checks whose ids begin so, as handshake or payload.parts"),
     Option("options", "NAME=VALUE", "sets an option of the plugin; may be given again", many=True),
     Option("over", "|".join(OVER), "for a file: as a class in this process, served over its socket, or both"),
-    Option("quick", "", "fewer batches: 120 instead of 10,000 where nothing may leak; nothing above 64 MiB"),
+    Option("quick", "", "smaller batches and fewer calls where nothing may leak; nothing above 64 MiB"),
     Option("list", "", "lists the checks"),
     JSON,
 )

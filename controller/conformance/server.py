@@ -34,6 +34,7 @@ TRIED = 32 * 1024
 """Bytes on which the speed of a plugin is seen."""
 SECONDS = 5.0
 """Of a megabyte; a plugin that takes longer is not sent several of them."""
+NONE = "none of its plugins takes rows with these options, or a megabyte in a few seconds"
 
 
 class Server:
@@ -114,18 +115,17 @@ class Server:
         return Case(Far(self, descriptor), spelled(descriptor, self.options), self.quick)
 
     @cached_property
+    def ready(self) -> list[Case]:
+        """The plugins that take rows, many at once, and can be configured."""
+        return [case for case in map(self.case, self.plugins) if _is_ready(case)]
+
+    @cached_property
     def able(self) -> list[Case]:
-        """The first plugin of each kind that takes rows, many at once, and can be configured."""
+        """The first of them of each kind."""
         found: dict[str, Case] = {}
-        for descriptor in self.plugins:
-            case = self.case(descriptor)
-            if case.kind in ("processor", "metric", "outputter") and case.kind not in found:
-                try:
-                    ready = case.main if case.kind != "processor" else case.sample
-                except (Skipped, Wrong):  # checks of its own say so
-                    continue
-                if ready and _is_quick(case):
-                    found[case.kind] = case
+        for case in map(self.case, self.plugins):
+            if case.kind not in found and _is_ready(case):
+                found[case.kind] = case
         return list(found.values())
 
     @property
@@ -136,7 +136,7 @@ class Server:
             Skipped: there is none.
         """
         if not self.able:
-            raise Skipped("none of its plugins takes rows with these options, or a megabyte in a few seconds")
+            raise Skipped(NONE)
         return self.able
 
     @property
@@ -158,8 +158,15 @@ class Server:
             self.program = None
 
 
-def _is_quick(case: Case) -> bool:
-    """Whether it works on a megabyte in a few seconds, as a model behind it may not."""
+def _is_ready(case: Case) -> bool:
+    """Whether it takes rows, and a megabyte of them in a few seconds, as a model behind it may not."""
+    if case.kind not in ("processor", "metric", "outputter"):
+        return False
+    try:
+        if not (case.main if case.kind != "processor" else case.sample):
+            return False
+    except (Skipped, Wrong):  # checks of its own say so
+        return False
     rows, took = Payload(arrow=parcels.batch(of_size(case, TRIED))), 0.0
     for _ in range(2):  # what is loaded on first use is there
         begin = time.monotonic()

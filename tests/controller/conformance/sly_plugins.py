@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
@@ -14,7 +13,6 @@ import pyarrow.compute as pc
 from deepgen.kernel.contracts import Field, Metric, Outputter, Predictions, Processor, State
 from deepgen.kernel.registry import metric, outputter, processor
 
-KEPT: list[Any] = []
 OPEN: list[Any] = []
 
 
@@ -44,18 +42,6 @@ class NeverMade(Length):
 
     def __post_init__(self) -> None:
         raise RuntimeError("not today")
-
-
-@processor("keeps")
-@dataclass
-class Keeps(Length):
-    """Keeps a quarter of a megabyte of each batch."""
-
-    def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
-        kept = mmap.mmap(-1, 1 << 18)  # not of the heap, where there may be room
-        kept[:] = b"x" * (1 << 18)
-        KEPT.append(kept)
-        return super().process(columns)
 
 
 @processor("modest")

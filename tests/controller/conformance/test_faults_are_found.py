@@ -233,9 +233,10 @@ def test_what_has_nothing_to_look_at_does_not_pass(
 
 
 def test_a_leak_behind_a_script_is_found(capsys: pytest.CaptureFixture[str]) -> None:
-    serve = f"{sys.executable} -m deepgen.controller.cli plugin serve {SLY}"
-    found = failed(checked(capsys, f"exec:sh -c '{serve}; exit $?'", "--only", "leak.batches"))
-    assert ("processor keeps", "leak.batches") in found
+    serve = f"{sys.executable} -m deepgen.controller.cli plugin serve {Path(__file__).with_name('leaking_plugin.py')}"
+    words = (f"exec:sh -c '{serve}; exit $?'", "--only")
+    assert failed(checked(capsys, *words, "leak.batches", quick=False)) == {("processor keeps", "leak.batches")}
+    assert failed(checked(capsys, *words, "leak.calls")) == {("", "leak.calls")}
 
 
 RESTARTED = ("commit.exactly_once", "host.killed", "host.exactly_once")
