@@ -65,7 +65,9 @@ def examine(scene: Scene, live: Source | None = None) -> Findings:
 def _examine(scene: Scene, live: Source | None) -> Findings:
     found = Findings(splits(scene), notes=list(scene.notes))
     if not found.splits:
-        raise SceneError("there is nothing to do: none of train_dir, eval_dir and predict_dir is set")
+        data = {split: scene.values[f"{split}_dir"].value for split in SPLITS}
+        why = [f"{scene.where(f'do_{one}')} is false" if data[one] else f"{one}_dir is not set" for one in SPLITS]
+        raise SceneError(f"there is nothing to do: {', '.join(why)}")
     _engine(scene)
     output_dir = scene.read(RunSettings).output_dir
     if output_dir is not None and Path(output_dir).is_file():
@@ -211,7 +213,8 @@ def _metrics(scene: Scene, found: Findings) -> None:
             raise SceneError(f"{where} names '{name}' twice; once is enough")
     if problem is None or "eval" not in found.splits:
         if names and "train" in found.splits:
-            found.notes.append(f"{where}: nothing is scored, as eval_dir is not set")
+            why = "eval_dir is not set" if scene.read(RunSettings).do_eval else f"{scene.where('do_eval')} is false"
+            found.notes.append(f"{where}: nothing is scored, as {why}")
         return
     classes = [name for part in found.parts.values() for name in part.class_names.get("labels", ())]
     for metric, key in scene.metrics:

@@ -226,6 +226,8 @@ BROKEN = [
     _c("column that a CSV file lacks", "words.csv:1", "it has text, label", train_dir="words.csv", train_header="text,y",
        train_model_header="cls_tokenize:text:t,convert2int:y:labels"),
     _c("nothing to do", "nothing to do", "train_dir", train_dir=None, eval_dir=None),
+    _c("nothing to do with what is given", "train_dir is not set, ", "scene.yaml:8: do_eval is false", train_dir=None,
+       do_eval="false"),
     _c("training without data", "do_train", "train_dir is not set", train_dir=None, do_train="true"),
     # The model
     _c("no model", "model is not set", "a folder", model=None),

@@ -99,6 +99,18 @@ def test_the_resolved_scene_as_a_message(capsys: pytest.CaptureFixture[str]) -> 
     }
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"eval_dir": None}, "eval_dir is not set"), ({"do_eval": "false"}, "scene.yaml:9: do_eval is false")],
+)
+def test_metrics_without_effect_are_noted_with_the_cause(
+    changes: dict[str, str | None], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(Broken("", "", "", changes))
+    assert main(["check", "scene.yaml"]) == 0
+    assert f"eval_metrics: nothing is scored, as {why}\n" in capsys.readouterr().out
+
+
 def test_the_first_rows_show_a_bad_one(capsys: pytest.CaptureFixture[str]) -> None:
     write(Broken("", "", "", {"train_dir": "odd.tsv"}))
     Path("odd.tsv").write_text("fine\t1\npoor\tnone\n")
