@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..kernel.endpoints import for_grpc
 from ..kernel.errors import UserError
+from ..kernel.token_file import token_of
 from .tokens import TOKEN_FILE
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def find(
     """The controller that is meant: what is given, else DEEPGEN_ADDRESS and the like, else that of the state folder.
 
     Raises:
-        UserError: there is no address, or a file that was named cannot be read.
+        UserError: there is no address, or a file that was named cannot be read or holds no token.
     """
     folder = state_folder()
     address = address or os.environ.get("DEEPGEN_ADDRESS")
@@ -104,11 +105,9 @@ def find(
             )
     token = ""
     if token_file:
-        token = (_bytes(Path(token_file).expanduser(), "--token-file") or b"").decode(errors="replace").strip()
+        token = token_of(Path(token_file).expanduser(), f"--token-file {token_file}")
     elif (folder / TOKEN_FILE).is_file():
-        token = (_bytes(folder / TOKEN_FILE, "token") or b"").decode(errors="replace").strip()
-    if not token.isascii() or not token.isprintable():
-        raise UserError(f"the token in {token_file or folder / 'token'} is not one line of plain characters")
+        token = token_of(folder / TOKEN_FILE, str(folder / TOKEN_FILE))
     return Endpoint(address, token, *(Path(file).expanduser() if file else None for file in (ca, certificate, key)))
 
 

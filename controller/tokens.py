@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ..kernel.errors import UserError
+from ..kernel.token_file import refuse_shared
 
 Role = Literal["viewer", "user", "operator"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -80,7 +81,7 @@ class Tokens:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._folder / TOKEN_FILE
         if path.exists():
-            _private(path)
+            refuse_shared(path, str(path))
         self._read()
         if not path.exists() or not any(known.label == LOCAL for known in self._known):
             token = self.add(_user(), "operator", label=LOCAL)
@@ -163,7 +164,7 @@ class Tokens:
         seen = (now.st_ino, now.st_mtime_ns, now.st_ctime_ns)
         if seen == self._seen:
             return
-        _private(path)
+        refuse_shared(path, str(path))
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             self._known = tuple(Known(**entry) for entry in content["tokens"])
@@ -174,25 +175,11 @@ class Tokens:
 
 
 class OneToken:
-    """The token of a file, for servers with one kind of caller."""
+    """One token, for servers with one kind of caller."""
 
-    def __init__(self, file: Path | None) -> None:
-        """Without a file no token is known.
-
-        Raises:
-            UserError: the file cannot be read, others can read it, or it holds no token.
-        """
-        self._sha256 = ""
-        if file is None:
-            return
-        try:
-            _private(file)
-            token = file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            raise UserError(f"{file}: cannot be read as a token") from None
-        if not token or not token.isascii() or not token.isprintable():
-            raise UserError(f"{file}: holds no token, which is one line of plain characters")
-        self._sha256 = _hash(token)
+    def __init__(self, token: str) -> None:
+        """Where it is empty, no token is known."""
+        self._sha256 = _hash(token) if token else ""
 
     def caller(self, token: str) -> Caller | None:
         """Whoever has the token."""
@@ -209,12 +196,6 @@ CLIENT = Caller("client", "user")
 
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-
-
-def _private(path: Path) -> None:
-    mode = path.stat().st_mode & 0o777
-    if mode & 0o077:
-        raise UserError(f"{path}: others may read or change it (mode {mode:o}); `chmod 600` it, and renew its tokens")
 
 
 def _write(path: Path, text: str) -> None:

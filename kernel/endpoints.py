@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from .errors import PluginError
+from .errors import PluginError, UserError
+from .token_file import token_of
 
 SCHEMES = ("exec", "unix", "grpc", "grpcs")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -46,10 +47,10 @@ class Endpoint:
         """
         if self.token_file is None:
             return ""
-        told = self._read(self.token_file).decode("ascii", "replace").strip()
-        if not told or not all("!" <= letter <= "~" for letter in told):
-            raise PluginError(f"--plugin {self.text}: {self.token_file} holds no token; one word in ASCII is right")
-        return told
+        try:
+            return token_of(self.token_file, f"--plugin {self.text}: {self.token_file}")
+        except UserError as error:
+            raise PluginError(str(error)) from None
 
     def authority(self) -> bytes | None:
         """The certificates that may have signed the server's; None: those that the machine trusts.
@@ -57,13 +58,10 @@ class Endpoint:
         Raises:
             PluginError: they cannot be read.
         """
-        return None if self.ca is None else self._read(self.ca)
-
-    def _read(self, file: Path) -> bytes:
         try:
-            return file.read_bytes()
+            return None if self.ca is None else self.ca.read_bytes()
         except OSError as error:
-            raise PluginError(f"--plugin {self.text}: {file} cannot be read: {error.strerror}") from None
+            raise PluginError(f"--plugin {self.text}: {self.ca} cannot be read: {error.strerror}") from None
 
     def code(self) -> str:
         """A hash of the files of a command, which stands for its code where it says nothing of that itself."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...kernel.errors import UserError
+from ...kernel.token_file import token_of
 from .arguments import Given, Option
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ class Place:
     def is_open_to_all(self) -> bool:
         """Whether everybody on this machine may call; a socket is its user's alone."""
         return self.scheme != "unix" and self.token_file is None
+
+    def token(self) -> str:
+        """What every call must bring; empty without a file.
+
+        Raises:
+            UserError: it cannot be read, others can read it, or it holds no token.
+        """
+        return token_of(self.token_file, f"--token-file {self.token_file}", is_ours=True) if self.token_file else ""
 
     def shown(self, address: str) -> str:
         """As a scene names it, with the port that was found free."""

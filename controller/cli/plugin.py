@@ -92,7 +92,7 @@ def _serve(arguments: Sequence[str]) -> int:
 def _by_hand(given: Given, words: Sequence[str], address: str) -> tuple[Server, Callable[[], None]]:
     """A server that listens where the command line says, and what tells that it does."""
     place = listen_options.place_of(given, address)
-    token = _token(place.token_file)
+    token = place.token()
     shares_memory = place.scheme == "unix" or (bool(token) and place.tls is None)
     server = _server(given, words, token, shares_memory=shares_memory)
     credentials = place.tls.credentials() if place.tls is not None else None
@@ -115,14 +115,3 @@ def _server(given: Given, words: Sequence[str], token: str, *, shares_memory: bo
     name = Path(words[0]).stem if Path(words[0]).is_file() else words[0]
     identity, longest = Identity(name, given.has("shared")), given.number("longest-call", 1) or LONGEST_CALL
     return Server(found, identity, token=token, shares_memory=shares_memory, longest_call=longest)
-
-
-def _token(path: Path | None) -> str:
-    if path is None:
-        return ""
-    if path.stat().st_mode & 0o077:
-        raise UserError(f"--token-file {path}: others may read it; `chmod 600 {path}`")
-    token = path.read_text(encoding="utf-8").strip()
-    if not token or not token.isascii() or not token.isprintable():
-        raise UserError(f"--token-file {path}: holds no token; one line of letters and digits is right")
-    return token

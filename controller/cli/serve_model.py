@@ -68,7 +68,7 @@ def _settings(given: Given, place: listen_options.Place) -> Settings:
     return Settings(
         address=place.address,
         tls=place.tls,
-        token_file=place.token_file,
+        token=place.token(),
         bounds=Bounds(
             window=_milliseconds(given, known.window),
             max_batch=given.number("max-batch", 1) or known.max_batch,

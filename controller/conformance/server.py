@@ -191,9 +191,9 @@ def standing(endpoint: Endpoint) -> Wire:
 
     Raises:
         RunError: nobody answers there.
+        PluginError: the file of its token holds none.
     """
-    token = endpoint.token_file.read_text(encoding="utf-8").strip() if endpoint.token_file else ""
-    wire = Wire(endpoint.address, token, endpoint.ca, secure=endpoint.scheme == "grpcs")
+    wire = Wire(endpoint.address, endpoint.token(), endpoint.ca, secure=endpoint.scheme == "grpcs")
     refused = wire.refusal(wire.plugin.Handshake, greeting())
     if refused is not None and refused.code == "UNAVAILABLE":
         wire.close()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -56,7 +55,7 @@ class Settings:
     address: str
     """As gRPC takes it: HOST:PORT, or unix:/PATH."""
     tls: Tls | None = None
-    token_file: Path | None = None
+    token: str = field(default="", repr=False)
     """Without one, whoever reaches the address may ask."""
     bounds: Bounds = field(default_factory=Bounds)
     metrics_port: int | None = None
@@ -69,13 +68,13 @@ class Server:
         """`stop` is called when a caller asks for an end.
 
         Raises:
-            UserError: certificates or a token that cannot be used.
+            UserError: certificates that cannot be used.
         """
         self._address = settings.address
         self._credentials = settings.tls.credentials() if settings.tls is not None else None
         self._metrics = Metrics(model.name)
-        tokens = OneToken(settings.token_file)
-        anybody = CLIENT if settings.token_file is None else None
+        tokens = OneToken(settings.token)
+        anybody = None if settings.token else CLIENT
         self._batcher = Batcher(model, settings.bounds, self._metrics.batch)
         self._metrics.waiting = lambda: self._batcher.waiting
         payloads = Payloads(shares=settings.address.startswith("unix:"))

@@ -97,10 +97,9 @@ def test_an_address_that_is_none(text: str, words: str, tmp_path: Path) -> None:
     assert len(str(error.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b" \n", b"two\nlines", b"two words", b"\xff\xfe", "né".encode()])
-def test_a_token_that_no_call_could_bring(content: bytes, tmp_path: Path) -> None:
+def test_a_token_that_no_call_could_bring(tmp_path: Path) -> None:
     file = tmp_path / "token"
-    file.write_bytes(content)
+    file.write_text("two words")
     endpoint = parse(f"grpcs://host:80?token_file={file}")
     with pytest.raises(PluginError, match=f"{file} holds no token; one word in ASCII is right"):
         endpoint.token()

@@ -141,7 +141,7 @@ def test_other_machines_need_tls_and_a_token(tmp_path: Path) -> None:
         (["unix:/no/such/folder/x.sock"], "cannot be listened on: there is no folder /no/such/folder"),
         ([f"unix:{FILE}"], "is a file that is no socket"),
         (["unix:/" + "x" * 107], "is longer than 107 bytes"),
-        (["unix:/x", "--token-file", FILE], "others may read it"),
+        (["unix:/x", "--token-file", FILE], "others may read or change it"),
         (["unix:/x", "--token-file", "no"], "--token-file no: no such file"),
     ],
 )
