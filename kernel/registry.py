@@ -37,6 +37,7 @@ KINDS: dict[str, type[Plugin]] = {
     "trainer": Trainer,
 }
 PluginClass = TypeVar("PluginClass", bound="type[Any]")
+_ADDRESSES = "; one in another process is exec:COMMAND, unix:/PATH, grpcs://HOST:PORT or grpc://127.0.0.1:PORT"
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def load_file(path: str) -> None:
     if file in _from_files.values():
         return
     if not file.is_file():
-        raise PluginError(f"--plugin {path}: no such file")
+        raise PluginError(f"--plugin {path}: no such file{_ADDRESSES if ':' in path else ''}")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     if any(_contents[known] == digest for known in _from_files.values()):
         return

@@ -64,6 +64,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["plugins", "metric", "acc", "x"], "'x' is one word too many; deepgen plugins takes a kind and a name"),
         (["plugins", "--plugin"], "--plugin has no value; it takes a Python file or an endpoint"),
         (["plugins", "--plugin", "no.py"], "--plugin no.py: no such file"),
+        (
+            ["plugins", "--plugin", "http://here:1"],
+            "--plugin http://here:1: no such file; one in another process is exec:COMMAND, unix:/PATH, "
+            "grpcs://HOST:PORT or grpc://127.0.0.1:PORT",
+        ),
         (["predict"], f"--from is missing; say which model folder predicts. {predict.USAGE}"),
         (["predict", "--from"], f"--from has no value; {predict.USAGE}"),
         (["predict", "--from", "no"], "--from no: no such folder; give the model folder of a finished run"),
