@@ -117,10 +117,12 @@ class Plugins(PluginServiceServicer):
 
     def Probe(self, request: wire.ProbeRequest, context: grpc.ServicerContext) -> wire.ProbeResponse:
         """Whether calls are taken."""
-        if self._work.is_ending:
-            return wire.ProbeResponse(ready=False, why="it is ending")
-        trouble = self._instances.turns.trouble()
+        trouble = self.trouble()
         return wire.ProbeResponse(ready=not trouble, why=trouble)
+
+    def trouble(self) -> str:
+        """Why no calls are taken; empty where they are."""
+        return "it is ending" if self._work.is_ending else self._instances.turns.trouble()
 
     def Shutdown(self, request: wire.ShutdownRequest, context: grpc.ServicerContext) -> wire.ShutdownResponse:
         """Ends after what is worked on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -35,6 +36,8 @@ SERVICES = tuple(
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 THREADS = 64
 """Calls at one time; a call to an instance that is busy waits in one."""
+STEP = 1.0
+"""Seconds after which whoever watches its health is told of a change."""
 OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
     ("grpc.max_send_message_length", LARGEST_MESSAGE),
@@ -83,7 +86,7 @@ class Server:
         add_ProcessorServiceServicer_to_server(Processors(self._instances, payloads), self._server)
         add_MetricServiceServicer_to_server(Metrics(self._instances, payloads), self._server)
         add_OutputterServiceServicer_to_server(Outputters(self._instances, payloads), self._server)
-        self._health = _add_health_and_reflection(self._server)
+        self._health = _add_health_and_reflection(self._server, plugins.trouble)
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
         """Answers on HOST:PORT or unix:PATH from now on; returns it with the port that it got.
@@ -110,7 +113,7 @@ class Server:
             signal.signal(number, self._signalled)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         ready()
-        while os.read(self._woken, 1)[0] not in (0, *SIGNALS):  # a plugin may have handlers of its own
+        while self._told() not in (0, *SIGNALS):  # a plugin may have handlers of its own
             pass
         if self._health is not None:
             self._health.enter_graceful_shutdown()
@@ -126,6 +129,15 @@ class Server:
         """Deletes what lies on the disk."""
         self._instances.close()
 
+    def _told(self) -> int:
+        """The next byte of those who wake this thread; meanwhile, whoever watches its health is told."""
+        waiting = select.poll()
+        waiting.register(self._woken, select.POLLIN)
+        while not waiting.poll(STEP * 1000):
+            if self._health is not None:
+                self._health.look()
+        return os.read(self._woken, 1)[0]
+
     def _signalled(self, number: int, frame: Any) -> None:
         if self._signals:
             self.clean()
@@ -133,16 +145,16 @@ class Server:
         self._signals += 1
 
 
-def _add_health_and_reflection(server: grpc.Server) -> Any:
+def _add_health_and_reflection(server: grpc.Server, trouble: Callable[[], str]) -> Any:
     """The two services of gRPC's own, where they are installed; gives that of health."""
     try:
-        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+        from grpc_health.v1 import health, health_pb2_grpc
         from grpc_reflection.v1alpha import reflection
+
+        from .health import Health
     except ImportError:  # in an environment of the plugin's own
         return None
-    servicer = health.HealthServicer()
-    for name in ("", *SERVICES):
-        servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    servicer = Health(("", *SERVICES), trouble)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return servicer

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pyarrow as pa
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from plugin_servers import Served, code_of, inline, started
 
 from deepgen.v1 import plugin_service_pb2 as wire
@@ -142,6 +143,23 @@ def test_a_call_that_takes_too_long_is_seen_by_a_probe(hasty: Place) -> None:
     file.unlink()
     call.result()
     hasty.ready(until)
+
+
+def test_health_is_as_a_probe_says(hasty: Place) -> None:
+    well, ill = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    asked = health_pb2.HealthCheckRequest(service="deepgen.v1.ProcessorService")
+    with grpc.insecure_channel(f"unix:{hasty.served.path}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        watched = health.Watch(asked, timeout=SEEN)
+        assert next(watched).status == health.Check(asked).status == well
+        call, file = hasty.hanging()
+        assert next(watched).status == ill  # though nobody asks meanwhile
+        assert not hasty.probe().ready
+        assert health.Check(asked).status == health.Check(health_pb2.HealthCheckRequest()).status == ill
+        file.unlink()
+        call.result()
+        hasty.ready(time.monotonic() + SEEN)
+        assert health.Check(asked).status == next(watched).status == well
 
 
 def test_a_plugin_that_hangs_again_and_again_is_refused(hasty: Place) -> None:
