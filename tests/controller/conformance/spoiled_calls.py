@@ -96,5 +96,5 @@ TWISTS: dict[str, Twist] = {
     "leak.instances": ("Configure", keeping(1 << 18)),
     "leak.parts": ("Get", keeping(1 << 19)),
     "leak.refusals": ("Process", keeping(1 << 18)),
-    "leak.calls": ("Process", keeping(1 << 14)),
+    "leak.calls": ("Process", keeping(1 << 15)),
 }
