@@ -29,7 +29,7 @@ def refuse(column: str, cells: pa.Array, *checks: tuple[pa.Array, str]) -> None:
 
     reasons: dict[int, str] = {}
     for mask, reason in ((pc.is_null(cells), "has no value"), *checks):
-        bad = pc.fill_null(mask, True)
+        bad = pc.fill_null(mask, True) if mask.null_count else mask  # it imports pandas
         if pc.any(bad).as_py():
             for row in pc.indices_nonzero(bad).to_pylist():
                 reasons.setdefault(row, reason)

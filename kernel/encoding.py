@@ -104,4 +104,6 @@ def _lists(rows: Any, lengths: np.ndarray) -> pa.Array:
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
     values = np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1]))
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+    # `pa.array` would import pandas, for which a plugin that starts again would be waited for
+    flat = pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
+    return pa.Array.from_buffers(pa.list_(flat.type), len(lengths), [None, pa.py_buffer(offsets)], children=[flat])
