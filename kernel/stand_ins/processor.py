@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from deepgen.v1 import plugin_service_pb2, processor_service_pb2
 
-from .. import payload
+from .. import encoder_file, payload
 from ..connections import Connection
 from ..contracts import BadRow, BadRows, Field, Processor
 from ..remote import Link, Lost
@@ -35,7 +35,7 @@ class RemoteProcessor(StandIn, Processor):
         request.inputs.extend(self.inputs)
         request.output = self.output
         if self.pretrained is not None and self.pretrained.source and link.takes_tokenizer:
-            for name, content in _tokenizer_files(self.pretrained).items():
+            for name, content in tokenizer_files(self.pretrained).items():
                 request.tokenizer[name] = content
         return request
 
@@ -141,11 +141,13 @@ def _places(columns: Sequence[pa.Array]) -> list[str]:
 _TOKENIZERS: weakref.WeakKeyDictionary[Any, dict[str, bytes]] = weakref.WeakKeyDictionary()
 
 
-def _tokenizer_files(pretrained: Pretrained) -> dict[str, bytes]:
-    """The tokenizer, and the config of the model it is for, as files."""
+def tokenizer_files(pretrained: Pretrained) -> dict[str, bytes]:
+    """The tokenizer, the config of the model it is for, and what encoders need of both, as files."""
     if pretrained not in _TOKENIZERS:
         with tempfile.TemporaryDirectory() as folder:
             pretrained.save_tokenizer(folder)
             pretrained.config.save_pretrained(folder)
-            _TOKENIZERS[pretrained] = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+            files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+        said = encoder_file.EncoderFile.of(pretrained.tokenizer, pretrained.source, pretrained.positions)
+        _TOKENIZERS[pretrained] = {**files, encoder_file.NAME: said.written()}
     return _TOKENIZERS[pretrained]

@@ -17,10 +17,12 @@ from scratch_models import ENCODER_DECODERS, scratch
 from deepgen.kernel import payload, registry
 from deepgen.kernel.contracts import BadRows, Processor
 from deepgen.kernel.drawing import draws
+from deepgen.kernel.encoder_file import NAME
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
 from deepgen.kernel.schemas import field_message
 from deepgen.kernel.stand_ins.columns import column_of
 from deepgen.kernel.stand_ins.columns import rows_of as values_of
+from deepgen.kernel.stand_ins.processor import tokenizer_files
 from deepgen.v1 import plugin_service_pb2 as wire
 from deepgen.v1 import processor_service_pb2
 
@@ -67,17 +69,16 @@ def test_none_is_left_out() -> None:
     assert set(CASES) == tree - {"__init__"}
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["a host of today", "an earlier host"])
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_as_in_process(name: str, served: Served, models: dict[str, Pretrained], tmp_path: Path) -> None:
+def test_as_in_process(name: str, earlier: bool, served: Served, models: dict[str, Pretrained]) -> None:
     columns, options = CASES[name]
     pretrained = models["t5" if name in OF_T5 else "bert"]
     inputs = [f"c{place}" for place in range(len(columns))]
     here: Any = registry.find("processor", name).plugin(**options)
     assert isinstance(here, Processor)
     here.bind(inputs, "out", pretrained)
-    pretrained.save_tokenizer(tmp_path)
-    pretrained.config.save_pretrained(tmp_path)
-    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    files = {name: data for name, data in tokenizer_files(pretrained).items() if not (earlier and name == NAME)}
     stubs = served.stubs
     answer = stubs.configure(name, "processor", name, inputs=inputs, output="out", options=options, tokenizer=files)
     assert list(answer.fields) == [field_message(field) for field in here.fields()]
