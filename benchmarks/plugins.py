@@ -31,7 +31,8 @@ SENTENCES = Path(__file__).resolve().parent.parent / "sample" / "sentiment" / "t
 SERVE = f"exec:{sys.executable} -m deepgen.controller.cli plugin serve"
 TOKENIZING = {
     "cls_tokenize": "one that encodes",
-    "mlm_tokenize": "one that has the tokenizer itself",
+    "mlm_tokenize": "one that masks what it encodes",
+    "tag_tokenize": "one that has the tokenizer itself",
 }
 """Processors of the tree, and what their programs load."""
 PLUGINS = '''

@@ -31,6 +31,9 @@ class EncoderFile:
     truncation_side: str
     split_special_tokens: bool
     model_max_length: int
+    vocabulary_size: int
+    special_ids: Sequence[int]
+    mask_id: int | None
 
     @classmethod
     def of(cls, tokenizer: Any, model: str, positions: int | None) -> EncoderFile:
@@ -46,6 +49,9 @@ class EncoderFile:
             truncation_side=tokenizer.truncation_side,
             split_special_tokens=tokenizer.split_special_tokens,
             model_max_length=tokenizer.model_max_length,
+            vocabulary_size=len(tokenizer),
+            special_ids=tokenizer.all_special_ids,
+            mask_id=tokenizer.mask_token_id,
         )
 
     def written(self) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,26 @@ class Encoded:
     """The same shape; None when the tokenizer has none."""
     truncated: np.ndarray
     """[rows] bool: the row was cut."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens of a tokenizer."""
+
+    size: int
+    """Of all of them, added ones too."""
+    special: Sequence[int]
+    """Ids of the special tokens."""
+    mask: int | None
+    """Id of the mask token."""
+    id_of: Callable[[str], int | None]
+    """The id of a token; None where there is no such token."""
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Vocabulary:
+        """Of a Hugging Face tokenizer."""
+        id_of = tokenizer.backend_tokenizer.token_to_id if tokenizer.is_fast else tokenizer.get_vocab().get
+        return cls(len(tokenizer), tokenizer.all_special_ids, tokenizer.mask_token_id, id_of)
 
 
 class Encoder:

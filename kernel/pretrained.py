@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from . import architectures, lora, model_source, positions, scratch, token_rows
 from .caches import CacheSettings
+from .encoding import Encoder, Vocabulary
 from .errors import SceneError, first_line
 from .hugging_face import library_versions, quiet_transformers
 from .options import InputModel, InputPath
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import torch
 
     from .batches import Padding
-    from .encoding import Encoder
 
     Around = Callable[[torch.nn.Module], torch.nn.Module]
 
@@ -162,6 +162,11 @@ class Pretrained:
         tokenizer = self.tokenizer
         return Padding(tokenizer.pad_token_id, tokenizer.pad_token_type_id, tokenizer.padding_side)
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens, for processors that make other token ids of token ids."""
+        return Vocabulary.of(self.tokenizer)
+
     @cached_property
     def positions(self) -> int | None:
         """The most tokens that the model can take; None when it has no such limit."""
@@ -178,8 +183,6 @@ class Pretrained:
         Raises:
             SceneError: the model cannot take so many.
         """
-        from .encoding import Encoder
-
         with self._lock:
             key = (max_length, target, special)
             if key not in self._encoders:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ...kernel.encoder_file import NAME, EncoderFile
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>", *(f"<extra_id_{n}>" for n in range(20)))
+NAMED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>")
+SPECIAL = (*NAMED, *(f"<extra_id_{n}>" for n in range(20)))
 WORDS = [
     "the",
     "a",
@@ -96,7 +97,7 @@ def files() -> dict[str, bytes]:
     written = {"tokenizer.json": whole, "tokenizer_config.json": settings, "config.json": config}
     said = EncoderFile(
         model="tests",
-        tokenizer_class="PreTrainedTokenizerFast",
+        tokenizer_class="TokenizersBackend",
         positions=POSITIONS,
         is_fast=True,
         marks_targets=False,
@@ -104,6 +105,9 @@ def files() -> dict[str, bytes]:
         truncation_side="right",
         split_special_tokens=False,
         model_max_length=POSITIONS,
+        vocabulary_size=len(vocabulary),
+        special_ids=[vocabulary[token] for token in NAMED],
+        mask_id=vocabulary["[MASK]"],
     )
     files = {name: json.dumps(content, ensure_ascii=False).encode() for name, content in written.items()}
     return {**files, NAME: said.written()}

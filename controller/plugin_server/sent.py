@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...kernel.encoder_file import EncoderFile
+from ...kernel.encoding import Vocabulary
 from ...kernel.hugging_face import quiet_transformers
 from ...kernel.pretrained import Pretrained, PretrainedSettings
 
@@ -14,7 +15,7 @@ BACKEND = "tokenizer.json"
 
 
 class SentPretrained(Pretrained):
-    """The files of a host; a host of an earlier version says nothing of them, and they are read as any others."""
+    """The files of a host; one of an earlier version says nothing of them, and they are read as any others."""
 
     def __init__(self, folder: Path, said: EncoderFile | None) -> None:
         super().__init__(PretrainedSettings(str(folder)))
@@ -27,6 +28,12 @@ class SentPretrained(Pretrained):
         """As the host says."""
         return super().positions if self._said is None else self._said.positions
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """As the host says, unless a processor may have added tokens to the tokenizer."""
+        alone = self._alone()
+        return super().vocabulary if alone is None else alone.vocabulary
+
     def _tokenizer_class(self) -> Any:
         """The one that it is of there. An auto class would look for it by the model, and load torch for that."""
         transformers = quiet_transformers()
@@ -36,28 +43,35 @@ class SentPretrained(Pretrained):
         return super()._tokenizer_class()
 
     def _encodes(self, target: bool) -> Any:
-        """The backend alone, unless the tokenizer is there already: a processor may have given it tokens."""
-        said = self._said
-        if said is None or not said.is_fast or (target and said.marks_targets) or "tokenizer" in vars(self):
-            return self.tokenizer
+        """The backend alone, where that gives the same."""
+        alone = self._alone()
+        return self.tokenizer if alone is None or (target and alone.said.marks_targets) else alone
+
+    def _alone(self) -> _Backend | None:
+        """The backend, unless Transformers has to be asked; what it has loaded may have more tokens by now."""
+        if self._said is None or not self._said.is_fast or "tokenizer" in vars(self):
+            return None
         return self._backend
 
     @cached_property
-    def _backend(self) -> Any:
+    def _backend(self) -> _Backend:
         assert self._said is not None
         return _Backend(Path(self.source) / BACKEND, self._said)
 
 
 class _Backend:
-    """What an encoder reads of a tokenizer."""
+    """A tokenizer as an encoder reads it."""
 
     is_fast = True
 
     def __init__(self, file: Path, said: EncoderFile) -> None:
         from tokenizers import Tokenizer
 
+        self.said = said
         self.backend_tokenizer = Tokenizer.from_file(str(file))
         self.model_input_names = said.model_input_names
         self.truncation_side = said.truncation_side
         self.split_special_tokens = said.split_special_tokens
         self.model_max_length = said.model_max_length
+        id_of = self.backend_tokenizer.token_to_id
+        self.vocabulary = Vocabulary(said.vocabulary_size, said.special_ids, said.mask_id, id_of)

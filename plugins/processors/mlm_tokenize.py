@@ -40,7 +40,7 @@ class MlmTokenize(ClsTokenize):
 
     def process(self, columns: Sequence[pa.Array]) -> Mapping[str, pa.Array]:
         assert self.pretrained is not None
-        if self.pretrained.tokenizer.mask_token_id is None:
+        if self.pretrained.vocabulary.mask is None:
             raise SceneError(
                 "mlm_tokenize: the tokenizer has no mask token; one that is trained from scratch has it if its model "
                 "is word_piece or bpe"
@@ -51,15 +51,16 @@ class MlmTokenize(ClsTokenize):
         import numpy as np
 
         assert self.pretrained is not None
-        tokenizer = self.pretrained.tokenizer
+        vocabulary = self.pretrained.vocabulary
+        assert vocabulary.mask is not None  # else there would be no rows
         lengths = np.array([len(row) for row in rows["input_ids"]], np.int64)
         ids = np.concatenate(rows["input_ids"])
-        special = np.zeros(max(len(tokenizer), int(ids.max(initial=0)) + 1), bool)
-        special[tokenizer.all_special_ids] = True
+        special = np.zeros(max(vocabulary.size, int(ids.max(initial=0)) + 1), bool)
+        special[vocabulary.special] = True
         chosen = (uniform(keys, lengths) < self.mlm_prob) & ~special[ids]
         fate = uniform(keys, lengths, 1)
-        others = (uniform(keys, lengths, 2) * len(tokenizer)).astype(ids.dtype)
-        shown = np.where(fate < MASKED, tokenizer.mask_token_id, np.where(fate < MASKED + REPLACED, others, ids))
+        others = (uniform(keys, lengths, 2) * vocabulary.size).astype(ids.dtype)
+        shown = np.where(fate < MASKED, vocabulary.mask, np.where(fate < MASKED + REPLACED, others, ids))
         bounds = np.cumsum(lengths)[:-1]
         return {
             "input_ids": np.split(np.where(chosen, shown, ids), bounds),

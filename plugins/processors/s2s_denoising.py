@@ -101,25 +101,24 @@ class S2sDenoising(Processor):
         import numpy as np
 
         assert self.pretrained is not None
-        known, found = self.pretrained.tokenizer.get_vocab(), list[int]()
-        while (name := f"<extra_id_{len(found)}>") in known:
-            found.append(known[name])
+        known, found = self.pretrained.vocabulary, list[int]()
+        while (sentinel := known.id_of(f"<extra_id_{len(found)}>")) is not None:
+            found.append(sentinel)
         return np.array(found, np.int32)
 
     @cached_property
     def _around_source(self) -> tuple[list[int], list[int]]:
-        return self._around("text")
+        return self._around(target=False)
 
     @cached_property
     def _around_target(self) -> tuple[list[int], list[int]]:
-        return self._around("text_target")
+        return self._around(target=True)
 
-    def _around(self, side: str) -> tuple[list[int], list[int]]:
+    def _around(self, *, target: bool) -> tuple[list[int], list[int]]:
         """The special tokens that the tokenizer puts in front of a text and behind it."""
         assert self.pretrained is not None
-        tokenizer = self.pretrained.tokenizer
-        empty: list[int] = tokenizer(**{side: ""})["input_ids"]
-        whole: list[int] = tokenizer(**{side: "<extra_id_0>"})["input_ids"]
+        encoded = self.pretrained.encoder(None, target=target)(["", "<extra_id_0>"])
+        empty, whole = encoded.input_ids.to_pylist()
         front = whole.index(int(self._sentinels[0]))
         return empty[:front], empty[front:]
 

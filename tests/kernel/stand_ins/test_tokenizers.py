@@ -58,6 +58,20 @@ class Encoded(Processor):
         return {"ids": made.input_ids, "cut": pa.array(made.truncated.astype(np.int64)), **types}
 
 
+@processor("PREFIX_known")
+@dataclass
+class Known(Processor):
+    """Which tokens there are."""
+
+    def fields(self):
+        return (Field("said", "string"),)
+
+    def process(self, columns):
+        known = self.pretrained.vocabulary
+        said = f"{known.size} {known.mask} {sorted(known.special)} {self.pretrained.positions}"
+        return {"said": pa.array([f"{said} {known.id_of(text)}" for text in columns[0].to_pylist()])}
+
+
 @processor("PREFIX_object")
 @dataclass
 class Object(Processor):
@@ -189,6 +203,14 @@ def test_what_an_encoder_gives(ask: Ask, models: dict[str, str], kind: str) -> N
                 for options in ({}, {"target": True}, {"special": False}):
                     here, there = ask("encoded", pretrained, pretrained, columns, most=most, **options)
                     assert there == here, (tokens, most, options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vocabulary(ask: Ask, models: dict[str, str], kind: str) -> None:
+    for tokens in ((), ("<city>", "brown")):
+        pretrained = Pretrained(PretrainedSettings(models[kind], special_tokens=tokens))
+        here, there = ask("known", pretrained, pretrained, [[*TEXTS, "<pad>", "[MASK]", "<city>", "brown", "▁word"]])
+        assert there == here
 
 
 @pytest.mark.parametrize("kind", KINDS)
