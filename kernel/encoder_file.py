@@ -34,6 +34,8 @@ class EncoderFile:
     vocabulary_size: int
     special_ids: Sequence[int]
     mask_id: int | None
+    start_id: int | None
+    end_id: int | None
 
     @classmethod
     def of(cls, tokenizer: Any, model: str, positions: int | None) -> EncoderFile:
@@ -52,6 +54,8 @@ class EncoderFile:
             vocabulary_size=len(tokenizer),
             special_ids=tokenizer.all_special_ids,
             mask_id=tokenizer.mask_token_id,
+            start_id=tokenizer.bos_token_id,
+            end_id=tokenizer.eos_token_id,
         )
 
     def written(self) -> bytes:

@@ -31,22 +31,27 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tokens of a tokenizer."""
+    """The tokens of a tokenizer; an id is None where there is no such token."""
 
     size: int
     """Of all of them, added ones too."""
     special: Sequence[int]
     """Ids of the special tokens."""
     mask: int | None
-    """Id of the mask token."""
+    """Of the token that stands for a hidden one."""
+    start: int | None
+    """Of the token that begins a text, `bos_token`."""
+    end: int | None
+    """Of the token that ends a text, `eos_token`."""
     id_of: Callable[[str], int | None]
-    """The id of a token; None where there is no such token."""
+    """Of any token, by its name."""
 
     @classmethod
     def of(cls, tokenizer: Any) -> Vocabulary:
         """Of a Hugging Face tokenizer."""
         id_of = tokenizer.backend_tokenizer.token_to_id if tokenizer.is_fast else tokenizer.get_vocab().get
-        return cls(len(tokenizer), tokenizer.all_special_ids, tokenizer.mask_token_id, id_of)
+        named = tokenizer.mask_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id
+        return cls(len(tokenizer), tokenizer.all_special_ids, *named, id_of)
 
 
 class Encoder:

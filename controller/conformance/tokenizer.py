@@ -108,6 +108,8 @@ def files() -> dict[str, bytes]:
         vocabulary_size=len(vocabulary),
         special_ids=[vocabulary[token] for token in NAMED],
         mask_id=vocabulary["[MASK]"],
+        start_id=vocabulary["<s>"],
+        end_id=vocabulary["</s>"],
     )
     files = {name: json.dumps(content, ensure_ascii=False).encode() for name, content in written.items()}
     return {**files, NAME: said.written()}

@@ -73,5 +73,11 @@ class _Backend:
         self.truncation_side = said.truncation_side
         self.split_special_tokens = said.split_special_tokens
         self.model_max_length = said.model_max_length
-        id_of = self.backend_tokenizer.token_to_id
-        self.vocabulary = Vocabulary(said.vocabulary_size, said.special_ids, said.mask_id, id_of)
+        self.vocabulary = Vocabulary(
+            said.vocabulary_size,
+            said.special_ids,
+            said.mask_id,
+            said.start_id,
+            said.end_id,
+            self.backend_tokenizer.token_to_id,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from ...kernel.cells import refuse
 from ...kernel.contracts import Field, Processor
@@ -53,28 +53,42 @@ class CausalTokenize(Processor):
         assert self.pretrained is not None
         for name, cells in zip(self.inputs, columns, strict=True):
             refuse(name, cells)
-        tokenizer, rows = self.pretrained.tokenizer, len(columns[0])
-        front = _front(tokenizer)
-        separator = tokenizer(self.separator, add_special_tokens=False)["input_ids"] if self.separator else []
+        vocabulary, rows = self.pretrained.vocabulary, len(columns[0])
+        front, separator = self._front(), self._ids(self.separator, special=False) if self.separator else []
         source_most, target_most = self._limits(len(front), len(separator))
         source = self.pretrained.encoder(source_most, special=False)(columns[0].to_pylist())
         self.count_cut("input_ids", source.truncated)
         texts = source.input_ids
         parts = [_repeated(front, np.ones(rows, bool)), texts, _repeated(separator, np.ones(rows, bool))]
         if not front and not separator:
-            start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-            parts.append(_repeated([start], np.diff(texts.offsets.to_numpy()) == 0))
+            start = [token for token in (vocabulary.start, vocabulary.end) if token is not None][:1]
+            parts.append(_repeated(start, np.diff(texts.offsets.to_numpy()) == 0))
         if len(columns) == 1:
             return {"input_ids": _joined(parts)}
-        if tokenizer.eos_token_id is None:
+        if vocabulary.end is None:
             raise SceneError("causal_tokenize: the tokenizer has no end token (eos_token), which closes each target")
         target = self.pretrained.encoder(target_most, special=False)(columns[1].to_pylist())
         self.count_cut("labels", target.truncated)
-        targets = [target.input_ids, _repeated([tokenizer.eos_token_id], np.ones(rows, bool))]
+        targets = [target.input_ids, _repeated([vocabulary.end], np.ones(rows, bool))]
         return {"input_ids": _joined([*parts, *targets]), "labels": _joined([*map(_unlearned, parts), *targets])}
 
     def reference_column(self) -> str | None:
         return self.inputs[1] if len(self.inputs) == 2 else None
+
+    def _front(self) -> list[int]:
+        """The special tokens that the tokenizer puts in front of a text."""
+        whole, alone = self._ids("a", special=True), self._ids("a", special=False)
+        places = [at for at in range(len(whole)) if whole[at : at + len(alone)] == alone] if alone else [0]
+        return whole[: places[0]]
+
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        assert self.pretrained is not None
+        encoder = self.pretrained.encoder(None, special=special)
+        encoded = encoder([text])
+        if encoded.truncated[0]:
+            raise SceneError(f"separator has more tokens than the model takes: at most {encoder.max_length}")
+        ids: list[int] = encoded.input_ids[0].as_py()
+        return ids
 
     def _limits(self, front: int, separator: int) -> tuple[int, int]:
         """The most tokens of the texts of source and target, without those that are put around them."""
@@ -93,14 +107,6 @@ class CausalTokenize(Processor):
                 f"tokens in front, a separator of {separator} and an end token, both have to hold text{fit}"
             )
         return source - front, target - 1
-
-
-def _front(tokenizer: Any) -> list[int]:
-    """The special tokens that the tokenizer puts in front of a text."""
-    whole = tokenizer("a")["input_ids"]
-    alone = tokenizer("a", add_special_tokens=False)["input_ids"]
-    places = [at for at in range(len(whole)) if whole[at : at + len(alone)] == alone] if alone else [0]
-    return list(whole[: places[0]])
 
 
 def _repeated(ids: Sequence[int], rows: np.ndarray) -> pa.ListArray:

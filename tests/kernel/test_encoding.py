@@ -107,6 +107,7 @@ def test_a_vocabulary(tokenizer: Any) -> None:
         known = one.get_vocab()
         vocabulary = Vocabulary.of(one)
         assert (vocabulary.size, vocabulary.mask) == (len(one), one.mask_token_id)
+        assert (vocabulary.start, vocabulary.end) == (one.bos_token_id, one.eos_token_id)
         assert list(vocabulary.special) == one.all_special_ids
         assert {token: vocabulary.id_of(token) for token in known} == known
         assert vocabulary.id_of("no such token") is None

@@ -72,6 +72,7 @@ def made(served: Served, name: str, texts: Sequence[str], files: dict[str, bytes
 @pytest.mark.parametrize(
     ("name", "may_be"),
     [
+        ("causal_tokenize", {"pandas"}),
         ("cls_tokenize", set()),
         ("mlm_tokenize", set()),
         ("s2s_denoising", set()),

@@ -68,7 +68,7 @@ class Known(Processor):
 
     def process(self, columns):
         known = self.pretrained.vocabulary
-        said = f"{known.size} {known.mask} {sorted(known.special)} {self.pretrained.positions}"
+        said = [known.size, known.mask, known.start, known.end, sorted(known.special), self.pretrained.positions]
         return {"said": pa.array([f"{said} {known.id_of(text)}" for text in columns[0].to_pylist()])}
 
 

@@ -17,6 +17,7 @@ KINDS = {
     "word_level": f"{GPT2}tokenizer: {{model: word_level}}\n",
     "bpe": f"{GPT2}tokenizer: {{model: bpe, vocab_size: 300}}\n",
     "word_piece": f"{GPT2}tokenizer: {{model: word_piece}}\n",
+    "bare": f"{GPT2}tokenizer: {{model: word_piece, template: [$A, $A $B]}}\n",
     "unlimited": "model_type: bloom\ntokenizer: {model: word_level}\n",
 }
 
@@ -116,11 +117,15 @@ def test_limits_that_do_not_go_together(made: dict[str, Pretrained]) -> None:
         bound(made["word_level"], "a", "b", source_max_length=8, target_max_length=5).process([column, column])
     with pytest.raises(SceneError, match=r"target_max_length = 1 .* both have to hold text$"):
         bound(made["unlimited"], "a", "b", target_max_length=1).process([column, column])
+    for name, most in (("word_level", 12), ("unlimited", 1024)):
+        with pytest.raises(SceneError, match=f"separator has more tokens than the model takes: at most {most}"):
+            bound(made[name], "a", "b", separator="a " * 1025).process([column, column])
 
 
 def test_a_tokenizer_without_an_end_token(made: dict[str, Pretrained]) -> None:
     with pytest.raises(SceneError, match="no end token"):
         bound(made["word_piece"], "a", "b").process([pa.array(["a"]), pa.array(["a"])])
+    assert rows(bound(made["bare"], "a"), made["bare"], ["c", ""]) == ["(c)", ""]
 
 
 def test_fields_and_reference_are_known_without_a_tokenizer() -> None:
