@@ -98,7 +98,7 @@ class _Turn:
     def begin(self, model: Any, args: tuple[Any, ...], given: dict[str, Any]) -> None:
         """Where the mask is one of padding, has Transformers make none of it, and call the attention below."""
         mask = given.get("attention_mask")
-        if len(args) > 1 or mask is None or mask.dim() != 2:
+        if len(args) > 1 or mask is None or mask.dim() != 2 or self._is_looked_into(given):
             return
         real = mask.numpy() != 0
         if real.all() or not real.any(1).all():
@@ -106,6 +106,13 @@ class _Turn:
         if ATTENTION not in _attentions():
             _attentions().register(ATTENTION, attention)
         self._mask, self._config._attn_implementation = real, ATTENTION
+
+    def _is_looked_into(self, given: dict[str, Any]) -> bool:
+        """Whether what each layer makes is asked for, which would have no padding here."""
+        return any(
+            (getattr(self._config, name) if given.get(name) is None else given[name]) is not False
+            for name in ("output_hidden_states", "output_attentions")
+        )
 
     def pack(self, layers: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         """The tokens of all rows as one row, and instead of a mask, which of them are of one row."""

@@ -96,7 +96,7 @@ def test_padding_on_the_left_and_a_classifier() -> None:
 
 
 def test_what_cannot_be_done_is_done_as_ever(calls: list[int]) -> None:
-    model = made("BertModel")
+    model = made("BertModel", attn_implementation="eager")
     ids, mask = texts()
     full = torch.ones_like(mask)
     empty = mask.clone()
@@ -105,10 +105,17 @@ def test_what_cannot_be_done_is_done_as_ever(calls: list[int]) -> None:
     with torch.inference_mode(), Unpadded(model).layers():
         for given in (full, empty, square, None):
             model(input_ids=ids, attention_mask=given)
+        for asked in ("output_hidden_states", "output_attentions"):
+            answers = model(input_ids=ids, attention_mask=mask, **{asked: True})
+            assert all(layer.shape[0] == len(LENGTHS) for layer in answers[asked.removeprefix("output_")])
+            assert answers[asked.removeprefix("output_")]
+            setattr(model.config, asked, True)
+            model(input_ids=ids, attention_mask=mask)
+            setattr(model.config, asked, False)
         assert not calls
         with pytest.raises(IndexError):
             model(input_ids=ids + 60, attention_mask=mask)
-        assert model.config._attn_implementation == "sdpa"
+        assert model.config._attn_implementation == "eager"
 
 
 def test_other_models_are_left_alone() -> None:
