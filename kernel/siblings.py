@@ -40,7 +40,8 @@ class Failed:
         """The one that is being handled."""
         known = isinstance(error, DeepgenError)
         message = str(error) if known else f"{type(error).__name__}: {error}"
-        return cls(type(error).__name__ if known else RunError.__name__, message, traceback.format_exc())
+        kinds = (kind.__name__ for kind in type(error).__mro__ if known and kind.__module__ == errors.__name__)
+        return cls(next(kinds, RunError.__name__), message, traceback.format_exc())
 
     def throw(self) -> NoReturn:
         """Raises it here: an error of this program as what it is, any other as a RunError."""
@@ -56,15 +57,17 @@ class _There(Exception):
 
 def start(work: Callable[[], None]) -> subprocess.Popen[bytes]:
     """A process that does this: a function of a module, which begins with `opened`."""
-    # not `-m`, by which the classes of the module would be others there than here
-    command = [sys.executable, "-c", f"from {work.__module__} import {work.__name__} as work; work()"]
+    # not `-m`, by which the classes of the module would be others there than here; and modules come from where they
+    # come from here: `-c` by itself would look for them in the working directory first
+    path = f"import sys; sys.path[:] = {[str(place) for place in sys.path]!r}"
+    command = [sys.executable, "-P", "-c", f"{path}; from {work.__module__} import {work.__name__} as work; work()"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 
 
 def send(item: Any, pipe: IO[bytes] | None) -> None:
-    """Sends something; see ENDED."""
+    """Sends something; see ENDED. Of what cannot be pickled, no part is sent."""
     assert pipe is not None
-    pickle.dump(item, pipe, pickle.HIGHEST_PROTOCOL)
+    pipe.write(pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
     pipe.flush()
 
 
@@ -95,16 +98,25 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def opened() -> tuple[IO[bytes], IO[bytes]]:
-    """In the process that was started: where requests come from, and where answers go. It ends with whoever asks."""
-    answers = os.fdopen(os.dup(1), "wb")
+    """In the process that was started: where requests come from, and where answers go. It ends with whoever asks.
+
+    Signals to end are for the other one, too, which may have requests to finish: a service manager sends them to all.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: None)  # not SIG_IGN, which programs of plugins would inherit
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)  # what a plugin or a program of its reads is no request
+    os.close(nothing)
     os.dup2(2, 1)  # what a plugin prints is no answer
-    threading.Thread(target=_end_with_the_other, daemon=True).start()
-    return sys.stdin.buffer, answers
+    cast(Any, sys.stdout).reconfigure(line_buffering=True)  # and is seen, also when this process is killed
+    threading.Thread(target=_end_with_the_other, args=(requests.fileno(),), daemon=True).start()
+    return requests, answers
 
 
-def _end_with_the_other() -> None:
-    """Ends this process when nobody holds the other end of its standard input, whatever it is working on."""
+def _end_with_the_other(requests: int) -> None:
+    """Ends this process when nobody holds the other end of its requests, whatever it is working on."""
     poll = select.poll()
-    poll.register(0, 0)
+    poll.register(requests, 0)
     poll.poll()
     os._exit(0)
