@@ -9,14 +9,14 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from . import siblings
 from .contracts import Predictions
-from .errors import DeepgenError, RunError
+from .errors import RunError
 from .finished import Finished, source_of
 from .rows import Reject
 from .settings import load
@@ -52,7 +52,7 @@ class PredictorProcess(Finished):
             self.close()
             raise
 
-    def predictions(self, columns: Sequence[pa.Array]) -> tuple[list[Reject], Iterator[Predictions]]:
+    def predictions(self, columns: Sequence[pa.Array]) -> tuple[list[Reject], Generator[Predictions, None, None]]:
         """As `Predictor.predictions`.
 
         Raises:
@@ -65,7 +65,7 @@ class PredictorProcess(Finished):
         """Ends the process."""
         siblings.end(self._process)
 
-    def _passes(self, columns: list[pa.Array], rejects: list[Reject]) -> Iterator[Predictions]:
+    def _passes(self, columns: list[pa.Array], rejects: list[Reject]) -> Generator[Predictions, None, None]:
         with self._lock:
             try:
                 found, answers, more = self._first(columns)
@@ -134,7 +134,7 @@ def work() -> None:
         reference, tokens = siblings.receive(requests)
         try:
             predictor = Predictor(load(reference, tokens))
-        except DeepgenError as error:
+        except BaseException as error:
             siblings.send(siblings.Failed.of(error), answers)
             return
         siblings.send((predictor.problem, predictor.class_names), answers)

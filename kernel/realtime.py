@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ class Predictor(Finished):
             answers.update(zip(given.rows.tolist(), self.lines(given), strict=True))
         return answers, made.rejects
 
-    def predictions(self, columns: Sequence[pa.Array]) -> tuple[list[Reject], Iterator[Predictions]]:
+    def predictions(self, columns: Sequence[pa.Array]) -> tuple[list[Reject], Generator[Predictions, None, None]]:
         """The bad ones of some rows, numbered from 0 on, and the model's answers to the others.
 
         Answers come a forward pass at a time, as they are made, each for rows of like length; they hold the columns of
@@ -151,7 +151,7 @@ class Predictor(Finished):
         with self._lock:
             return self._processing.make(chunk, block)
 
-    def _passes(self, made: Made, file: str, count: int, lean: bool = False) -> Iterator[Predictions]:
+    def _passes(self, made: Made, file: str, count: int, lean: bool = False) -> Generator[Predictions, None, None]:
         """The answers to the first rows of some features, a forward pass at a time; what the task refuses is bad.
 
         `lean`: without padding where the model can do that, and otherwise in passes as short as they are worth.

@@ -46,23 +46,37 @@ class Answer:
     """By their place in the request."""
 
 
-def reference_of(folder: str, tokens: Sequence[str]) -> tuple[str, list[str]]:
-    """The scene of a finished run, and the `--name value` tokens that go over it.
+def reference_of(folder: str, tokens: Sequence[str], name: str = "") -> tuple[str, list[str]]:
+    """The scene of a finished run, and the `--name value` tokens that go over it; `name` is that of the model.
 
     Unless the tokens say so, lines do not open with columns that no processor reads, such as the label: who asks does
     not know them.
 
     Raises:
-        SceneError, PluginError: no such folder, or settings that are wrong.
+        SceneError, PluginError: no such folder, or settings or a name that are wrong.
     """
     found = str(finished_model(folder, "deepgen serve-model"))
     scene = load(found, tokens)
+    name_of(scene, name)  # before a model is loaded for it
     kept = scene.values["result_header"]
     if kept.origin.kind == "command line" or not kept.value:
         return found, list(tokens)
     read = {name for item in scene.items("predict") for name in item.inputs}
     names = [name for name in kept.value if name in read]
     return found, [*tokens, f"--result_header={','.join(names)}"]
+
+
+def name_of(scene: Scene, name: str) -> str:
+    """The name of a model: this one, or else that of its scene.
+
+    Raises:
+        SceneError: it is none for a header.
+    """
+    found = name or scene.name.removesuffix("-predict")
+    if set(found) & set(" :,\t\n"):
+        given = f"'{found}' is no name that a scene can use"
+        raise SceneError(f"{given}; give --name, one word without a colon or comma")
+    return found
 
 
 class ServedModel:
@@ -77,10 +91,7 @@ class ServedModel:
             SceneError: the name is none for a header.
         """
         scene = predictor.scene
-        self.name = name or scene.name.removesuffix("-predict")
-        if set(self.name) & set(" :,\t\n"):
-            given = f"'{self.name}' is no name that a scene can use"
-            raise SceneError(f"{given}; give --name, one word without a colon or comma")
+        self.name = name_of(scene, name)
         self.predictor = predictor
         self.columns = self.predictor.used.columns
         self.problem = self.predictor.problem
@@ -97,6 +108,14 @@ class ServedModel:
             for place in range(len(self.columns))
         ]
         rejects, passes = self.predictor.predictions(columns)
+        with contextlib.closing(passes):  # also where an error still knows of them
+            yield from self._sorted(pieces, rejects, passes)
+
+    @staticmethod
+    def _sorted(
+        pieces: Sequence[Piece], rejects: Sequence[Reject], passes: Iterator[Predictions]
+    ) -> Iterator[tuple[int, Answer]]:
+        """The answers of the model, by piece."""
         ends = np.cumsum([len(piece) for piece in pieces])
         bad: list[list[Reject]] = [[] for _ in pieces]
         parts: list[list[Predictions]] = [[] for _ in pieces]

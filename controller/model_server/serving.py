@@ -39,7 +39,7 @@ def serve(
     logging.getLogger("deepgen.controller").addHandler(handler)
     # as the launcher of a run: torch would take every core of the machine, also those that are not for this process
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-    predictor = PredictorProcess(*reference_of(folder, tokens))
+    predictor = PredictorProcess(*reference_of(folder, tokens, name))
     try:
         model = ServedModel(predictor, name)
         model.warm_up()
