@@ -10,6 +10,7 @@ import gc
 import sys
 import threading
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,13 +20,15 @@ from .contracts import Predictions
 from .errors import RunError
 from .finished import Finished, source_of
 from .rows import Reject
+from .scene import Scene
 from .settings import load
 
 
 class PredictorProcess(Finished):
     """What `Predictor` is, but for rows that are given to this process; threads may share it.
 
-    Where its process is ended, another one is started; rows that end that one, too, have an error.
+    Where its process is ended, another one is started; rows that end that one, too, have an error. So have all rows
+    when the files of the model are others by then: their answers would go under the name and the classes of this one.
     """
 
     def __init__(self, reference: str, tokens: Sequence[str]) -> None:
@@ -46,6 +49,7 @@ class PredictorProcess(Finished):
         self._process = siblings.start(work)
         try:
             scene = load(reference, tokens)  # meanwhile
+            self._files = _files(scene)
             problem, class_names = self._begun()
             super().__init__(scene, source_of(scene), problem, class_names)
         except BaseException:
@@ -88,6 +92,9 @@ class PredictorProcess(Finished):
     def _first(self, columns: list[pa.Array]) -> Any:
         """The first that is said to some rows, by a process that is there."""
         if self._lost:
+            if _files(self.scene) != self._files:
+                folder = self.scene.values["model"].value
+                raise RunError(f"{self._lost}, and the files in {folder} are others now; start the server again")
             print(f"deepgen: {self._lost}; it is started again", file=sys.stderr, flush=True)
             siblings.end(self._process)
             self._process = siblings.start(work)
@@ -119,6 +126,15 @@ class PredictorProcess(Finished):
     def _ended(self) -> _Ended:
         self._lost = f"the process of the model was ended by {siblings.cause(self._process)}"
         return _Ended(self._lost)
+
+
+def _files(scene: Scene) -> dict[str, tuple[int, int]]:
+    """The size and the time of each file of the model; none where its folder is gone."""
+    try:
+        found = [(file.name, file.stat()) for file in Path(scene.values["model"].value).iterdir() if file.is_file()]
+    except OSError:
+        return {}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found}
 
 
 class _Ended(RunError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -96,7 +97,7 @@ def test_what_nobody_waits_for_is_not_taken_for_the_next_answer(apart: Predictor
     assert len(first.rows) == 8
     del passes
     again, _ = answers(apart, TEXTS.slice(3, 20))
-    np.testing.assert_allclose(again.scores, whole.scores[3:23], rtol=1e-5)
+    np.testing.assert_allclose(again.scores, whole.scores[3:23], rtol=1e-5, atol=1e-5)
 
 
 def test_a_failure_is_that_of_its_rows(apart: PredictorProcess) -> None:
@@ -121,6 +122,35 @@ def test_it_is_started_again(apart: PredictorProcess, capfd: pytest.CaptureFixtu
         "deepgen: the process of the model was ended by SIGKILL; the machine may be out of memory; it is started again"
     )
     assert said in capfd.readouterr().err
+
+
+def test_another_model_in_the_folder_does_not_answer_for_the_one_that_was_loaded(place: Path) -> None:
+    folder, aside = place / "served", place / "aside"
+    shutil.copytree(folder_of(place, "score"), folder)
+    model = PredictorProcess(str(folder), [])
+    try:
+        wanted, _ = answers(model, TEXTS)
+        folder.rename(aside)
+        for other in (False, True):
+            if other:
+                shutil.copytree(folder_of(place, "multi_class"), folder)
+            model._process.kill()
+            with pytest.raises(RunError, match=r"ended by SIGKILL.*, and the files in .*served are others now; start"):
+                answers(model, TEXTS)
+        shutil.rmtree(folder)
+        aside.rename(folder)
+        np.testing.assert_array_equal(answers(model, TEXTS)[0].scores, wanted.scores)
+    finally:
+        model.close()
+
+
+def test_what_goes_wrong_while_it_is_loaded_is_the_error(place: Path) -> None:
+    folder = place / "broken"
+    shutil.copytree(folder_of(place, "score"), folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(RunError, match="SafetensorError: "):
+        PredictorProcess(str(folder), [])
 
 
 def test_mistakes_are_those_of_one_in_this_process(place: Path) -> None:
