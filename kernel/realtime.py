@@ -87,9 +87,9 @@ class Predictor(Finished):
         batches = scene.read(BatchSettings)
         self.batch_size, self._by_length = batches.per_device_eval_batch_size, batches.group_by_length
         self.bad_rows = scene.read(RowSettings).bad_rows
-        self._costly = device.type == "cpu" and problem != "text"
-        """Padding takes time that is worth saving."""
         self._unpadded = Unpadded(self._module)
+        self._costly = device.type == "cpu" and (problem != "text" or bool(self._unpadded))
+        """Padding takes time that is worth saving: also with tags, which are text, but not in generation."""
         self._lock = threading.Lock()
 
     def predict(

@@ -108,8 +108,8 @@ class _Turn:
         self._mask, self._config._attn_implementation = real, ATTENTION
 
     def _is_looked_into(self, given: dict[str, Any]) -> bool:
-        """Whether what each layer makes is asked for, which would have no padding here."""
-        return any(
+        """Whether what each layer makes is asked for or kept for later, which would have no padding here."""
+        return given.get("past_key_values") is not None or any(
             (getattr(self._config, name) if given.get(name) is None else given[name]) is not False
             for name in ("output_hidden_states", "output_attentions")
         )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import transformers
+from finished_models import ROWS, folder_of, write_rows
 
 from deepgen.kernel import unpadded
+from deepgen.kernel.realtime import Predictor
+from deepgen.kernel.settings import load
 from deepgen.kernel.unpadded import LAYERS, Unpadded, groups, rounded
 
 LENGTHS = [3, 17, 9, 1, 9, 30, 2, 30]
@@ -112,6 +117,9 @@ def test_what_cannot_be_done_is_done_as_ever(calls: list[int]) -> None:
             setattr(model.config, asked, True)
             model(input_ids=ids, attention_mask=mask)
             setattr(model.config, asked, False)
+        kept = transformers.DynamicCache(config=model.config)
+        model(input_ids=ids, attention_mask=mask, past_key_values=kept)
+        assert kept.layers[0].keys.shape[0] == len(LENGTHS)
         assert not calls
         with pytest.raises(IndexError):
             model(input_ids=ids + 60, attention_mask=mask)
@@ -127,6 +135,20 @@ def test_other_models_are_left_alone() -> None:
     assert not Unpadded(made("BertModel", is_decoder=True))
     assert not Unpadded(transformers.T5EncoderModel(transformers.T5Config(vocab_size=60, d_model=32, num_layers=1)))
     assert Unpadded(torch.nn.Sequential(Own(bert), transformers.BertModel(bert)))
+
+
+@pytest.mark.parametrize(("name", "leaves_out"), [("score", True), ("formatter", True), ("generation", False)])
+def test_a_finished_model_leaves_padding_out(
+    name: str, leaves_out: bool, calls: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tags are text, as what is generated, but come of an encoder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_rows(tmp_path)
+    model = Predictor(load(str(folder_of(tmp_path, name)), []))
+    _, passes = model.predictions([pa.array([text for text, _, _ in ROWS[:8]])])
+    found = [row for made in passes for row in made.rows]
+    assert len(found) == 8
+    assert bool(calls) == leaves_out
 
 
 def test_groups_hold_each_token_once() -> None:
