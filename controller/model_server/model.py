@@ -145,6 +145,7 @@ class ServedModel:
             for _, answer in self([Piece([pa.array(["warm"])] * len(self.columns), 0, 1)]):
                 if answer.predictions is not None:
                     written(from_predictions(answer.predictions))
+                    self.lines(answer.predictions)
 
     def lines(self, predictions: Predictions) -> list[bytes]:
         """The lines of the result file of a run."""

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...kernel.connections import end_all
 from ...kernel.predictor_process import PredictorProcess
 from .model import ServedModel, reference_of
 from .server import Server, Settings
@@ -42,6 +43,7 @@ def serve(
     predictor = PredictorProcess(*reference_of(folder, tokens, name))
     try:
         model = ServedModel(predictor, name)
+        end_all()  # programs of plugins that the process of the model has, too; an outputter's is started again
         model.warm_up()
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.freeze()  # what is there by now stays, and need not be looked through again and again

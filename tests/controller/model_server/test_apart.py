@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
+import grpc
+import psutil
 import pyarrow as pa
 import pytest
 from finished_models import folder_of
+from model_servers import Client, answers_of, rows, started
 
 from deepgen.controller.model_server.batching import Batcher, Bounds
 from deepgen.controller.model_server.model import ServedModel, reference_of
@@ -24,6 +29,38 @@ class Forgetful(Seq2Label):
     def predict(self, module, batch):
         scores = super().predict(module, batch)["scores"]
         return {"scores": scores[:0] if batch["input_ids"].shape[1] > 40 else scores}
+'''
+
+AWAY = '''"""A processor and an outputter, for a program."""
+
+import pyarrow as pa
+
+from deepgen.kernel.contracts import Field, Outputter, Processor
+from deepgen.kernel.registry import outputter, processor
+
+
+@processor("away")
+class Away(Processor):
+    """A number."""
+
+    def fields(self):
+        return [Field("away", "int64")]
+
+    def process(self, columns):
+        return {"away": pa.array([0] * len(columns[0]), pa.int64())}
+
+
+@outputter("line_away")
+class LineAway(Outputter):
+    """A line."""
+
+    fits = frozenset({"single_label_classification"})
+
+    def columns(self, problem, result_columns):
+        return ("said",)
+
+    def format(self, predictions):
+        return ["away\\n" for _ in predictions.rows]
 '''
 
 
@@ -49,3 +86,20 @@ def test_an_error_between_two_passes_does_not_hold_up_the_next_ones(place: Path)
 def test_a_name_is_looked_at_before_a_model_is_loaded(place: Path) -> None:
     with pytest.raises(SceneError, match="'my:model' is no name that a scene can use; give --name"):
         reference_of(str(folder_of(place, "score")), [], "my:model")
+
+
+@pytest.mark.parametrize(("outputter", "programs", "line"), [("score", 1, None), ("line_away", 2, b"away\n")])
+def test_a_program_is_kept_by_the_process_that_asks_it(
+    place: Path, outputter: str, programs: int, line: bytes | None
+) -> None:
+    file = place / "away.py"
+    file.write_text(AWAY)
+    program = shlex.join([sys.executable, "-m", "deepgen.controller.cli", "plugin", "serve", str(file)])
+    words = [f"--plugin=exec:{program}", f"--output_type={outputter}"]
+    words += ["--predict_model_header=cls_tokenize:text:tokens,away:text:away", "--listen=grpc://127.0.0.1:0"]
+    with started(folder_of(place, "score"), *words) as (process, said):
+        below = psutil.Process(process.pid).children(recursive=True)
+        assert len([one for one in below if one.cmdline()[1:3] == ["-m", "deepgen.controller.cli"]]) == programs
+        with grpc.insecure_channel(said.split("grpc://")[1].partition(";")[0]) as channel:
+            lines = answers_of(Client(channel).model.Predict(rows(["good"], lines=True)))["line"]
+        assert line is None or lines == [line]
