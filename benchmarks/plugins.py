@@ -32,7 +32,7 @@ SERVE = f"exec:{sys.executable} -m deepgen.controller.cli plugin serve"
 TOKENIZING = {
     "cls_tokenize": "one that encodes",
     "mlm_tokenize": "one that masks what it encodes",
-    "tag_tokenize": "one that has the tokenizer itself",
+    "tag_tokenize": "one that encodes words",
 }
 """Processors of the tree, and what their programs load."""
 PLUGINS = '''

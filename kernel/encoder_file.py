@@ -36,6 +36,7 @@ class EncoderFile:
     mask_id: int | None
     start_id: int | None
     end_id: int | None
+    unknown_token: str | None
 
     @classmethod
     def of(cls, tokenizer: Any, model: str, positions: int | None) -> EncoderFile:
@@ -56,6 +57,7 @@ class EncoderFile:
             mask_id=tokenizer.mask_token_id,
             start_id=tokenizer.bos_token_id,
             end_id=tokenizer.eos_token_id,
+            unknown_token=tokenizer.unk_token,
         )
 
     def written(self) -> bytes:

@@ -43,6 +43,8 @@ class Vocabulary:
     """Of the token that begins a text, `bos_token`."""
     end: int | None
     """Of the token that ends a text, `eos_token`."""
+    unknown: str | None
+    """The token itself that stands for what is not in the vocabulary."""
     id_of: Callable[[str], int | None]
     """Of any token, by its name."""
 
@@ -51,7 +53,7 @@ class Vocabulary:
         """Of a Hugging Face tokenizer."""
         id_of = tokenizer.backend_tokenizer.token_to_id if tokenizer.is_fast else tokenizer.get_vocab().get
         named = tokenizer.mask_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id
-        return cls(len(tokenizer), tokenizer.all_special_ids, *named, id_of)
+        return cls(len(tokenizer), tokenizer.all_special_ids, *named, tokenizer.unk_token, id_of)
 
 
 class Encoder:
@@ -67,7 +69,8 @@ class Encoder:
         self._target = target
         self._special = special
         self._lock = threading.Lock()
-        self._type_ids = "token_type_ids" in tokenizer.model_input_names
+        self.type_ids = "token_type_ids" in tokenizer.model_input_names
+        """The tokenizer has some."""
         self._backend = _backend(tokenizer, max_length, target) if tokenizer.is_fast else None
 
     def __call__(self, texts: Texts) -> Encoded:
@@ -83,9 +86,19 @@ class Encoder:
             truncated[row] = bool(encodings[row].overflowing)
         return Encoded(
             _lists((encoding.ids for encoding in encodings), lengths),
-            _lists((encoding.type_ids for encoding in encodings), lengths) if self._type_ids else None,
+            _lists((encoding.type_ids for encoding in encodings), lengths) if self.type_ids else None,
             truncated,
         )
+
+    def words(self, rows: Sequence[Sequence[str]]) -> Sequence[Any] | None:
+        """Rows of words, as `tokenizers.Encoding`s: ids, the word of each piece, and what was cut as `overflowing`.
+
+        None without a Rust backend: such a tokenizer does not know the words.
+        """
+        if self._backend is None:
+            return None
+        made: Sequence[Any] = self._backend.encode_batch(rows, is_pretokenized=True, add_special_tokens=self._special)
+        return made
 
     def _slowly(self, texts: Texts) -> Encoded:
         """The way for tokenizers that are written in Python: they hold state, so one thread at a time."""
@@ -102,7 +115,7 @@ class Encoder:
         lengths = np.fromiter((len(row["input_ids"]) for row in rows), np.int32, len(rows))
         return Encoded(
             _lists((row["input_ids"] for row in rows), lengths),
-            _lists((row["token_type_ids"] for row in rows), lengths) if self._type_ids else None,
+            _lists((row["token_type_ids"] for row in rows), lengths) if self.type_ids else None,
             lengths == self.max_length,  # it does not say what it has cut
         )
 

@@ -110,6 +110,7 @@ def files() -> dict[str, bytes]:
         mask_id=vocabulary["[MASK]"],
         start_id=vocabulary["<s>"],
         end_id=vocabulary["</s>"],
+        unknown_token="[UNK]",
     )
     files = {name: json.dumps(content, ensure_ascii=False).encode() for name, content in written.items()}
     return {**files, NAME: said.written()}

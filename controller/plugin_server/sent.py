@@ -79,5 +79,6 @@ class _Backend:
             said.mask_id,
             said.start_id,
             said.end_id,
+            said.unknown_token,
             self.backend_tokenizer.token_to_id,
         )

@@ -58,16 +58,15 @@ class TagTokenize(Processor):
             refuse(name, cells)
         texts = [text.split() for text in columns[0].to_pylist()]
         tags = self._tags(columns[1], texts) if len(columns) == 2 else None
-        encoded, cut = self._encode(texts)
-        self.count_cut("input_ids", np.array(cut, bool))
-        ids: list[list[int]] = encoded["input_ids"]
-        starts = [_starts(encoded.word_ids(row)) for row in range(len(ids))]
+        encoded, has_type_ids = self._encode(texts)
+        self.count_cut("input_ids", np.array([bool(row.overflowing) for row in encoded], bool))
+        starts = [_starts(row.word_ids) for row in encoded]
         features = {
-            "input_ids": ids,
+            "input_ids": [row.ids for row in encoded],
             "word_starts": [[int(word is not None) for word in row] for row in starts],
         }
-        if "token_type_ids" in encoded:
-            features["token_type_ids"] = encoded["token_type_ids"]
+        if has_type_ids:
+            features["token_type_ids"] = [row.type_ids for row in encoded]
         if tags is not None:
             features["labels"] = [
                 [-100 if word is None else numbers[word] for word in row]
@@ -90,33 +89,36 @@ class TagTokenize(Processor):
             raise BadRows(bad)
         return [[int(numbers[name]) for name in given] for given in names]
 
-    def _encode(self, texts: list[list[str]]) -> tuple[Any, list[bool]]:
-        """The encoded rows, each word with a piece at least, and whether a row was cut."""
+    def _encode(self, texts: list[list[str]]) -> tuple[list[Any], bool]:
+        """The encoded rows, each word with a piece at least, and whether they have token types."""
         assert self.pretrained is not None
-        tokenizer, longest = self.pretrained.tokenizer, self.pretrained.encoder(self.source_max_length).max_length
-        if not tokenizer.is_fast:
+        encoder = self.pretrained.encoder(self.source_max_length)
+        made = encoder.words(texts)
+        if made is None:
             raise SceneError("model: tag_tokenize needs a fast tokenizer, which knows the word of each piece")
-        whole = tokenizer(texts, is_split_into_words=True, truncation=False)
-        odd = [
-            row
-            for row, words in enumerate(texts)
-            if len({word for word in whole.word_ids(row) if word is not None}) != len(words)
-        ]
+        encoded = list(made)
+        odd = [row for row, words in enumerate(texts) if len(_known(encoded[row])) != len(words)]
+        unknown = self.pretrained.vocabulary.unknown or "?"
         for row in odd:  # a word of characters that the tokenizer drops would have no place for its tag
-            known = set(whole.word_ids(row))
-            texts[row] = [
-                word if place in known else tokenizer.unk_token or "?" for place, word in enumerate(texts[row])
-            ]
-        cut = [len(row) > longest for row in whole["input_ids"]]
-        if odd or any(cut):
-            whole = tokenizer(texts, is_split_into_words=True, truncation=True, max_length=longest)
-        return whole, cut
+            known = _known(encoded[row])
+            texts[row] = [word if place in known else unknown for place, word in enumerate(texts[row])]
+        if odd:
+            again = encoder.words([texts[row] for row in odd]) or ()
+            for row, mended in zip(odd, again, strict=True):
+                encoded[row] = mended
+        return encoded, encoder.type_ids
 
     def class_names(self) -> tuple[str, ...]:
         return self._mapped.class_names
 
     def reference_column(self) -> str | None:
         return self.inputs[1] if len(self.inputs) == 2 else None
+
+
+def _known(encoding: Any) -> set[int]:
+    """The words that have a piece, also one that was cut."""
+    pieces = (word for part in (encoding, *encoding.overflowing) for word in part.word_ids)
+    return {word for word in pieces if word is not None}
 
 
 def _starts(words: Sequence[int | None]) -> list[int | None]:

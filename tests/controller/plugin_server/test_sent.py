@@ -40,6 +40,19 @@ class Loaded(Processor):
 
     def process(self, columns):
         return {"there": pa.array([int(name in sys.modules) for name in columns[0].to_pylist()])}
+
+
+@processor("owner")
+@dataclass
+class Owner(Processor):
+    """Has the tokenizer itself."""
+
+    def fields(self):
+        return (Field("input_ids", "int64", "ragged"),)
+
+    def process(self, columns):
+        ids = self.pretrained.tokenizer(columns[0].to_pylist())["input_ids"]
+        return {"input_ids": pa.array(ids, pa.list_(pa.int32()))}
 '''
 ABSENT = """
 import sys
@@ -76,28 +89,32 @@ def made(served: Served, name: str, texts: Sequence[str], files: dict[str, bytes
         ("cls_tokenize", set()),
         ("mlm_tokenize", set()),
         ("s2s_denoising", set()),
-        ("tag_tokenize", {"transformers", "pandas"}),
+        ("tag_tokenize", {"pandas"}),
+        ("owner", {"transformers", "pandas"}),
     ],
 )
 def test_what_is_loaded(name: str, may_be: set[str], model: Pretrained, tmp_path: Path) -> None:
     file = tmp_path / "loaded.py"
     file.write_text(LOADED)
-    with started([f"processor:{name}", str(file)]) as served:
+    with started([str(file)] if name == "owner" else [f"processor:{name}", str(file)]) as served:
         assert len(made(served, name, TEXTS, tokenizer_files(model))["input_ids"]) == len(TEXTS)
         (there,) = made(served, "loaded", MODULES, {}).values()
     assert {module for module, is_there in zip(MODULES, there, strict=True) if is_there} <= may_be
 
 
-def test_an_environment_without_transformers_encodes(model: Pretrained) -> None:
+def test_an_environment_without_transformers_encodes(model: Pretrained, tmp_path: Path) -> None:
+    file = tmp_path / "loaded.py"
+    file.write_text(LOADED)
     command = [sys.executable, "-c", ABSENT.format(absent=("transformers", "torch", "xxhash", "pandas"))]
-    with started(["processor:cls_tokenize", "processor:tag_tokenize"], command=command) as served:
+    with started(["processor:cls_tokenize", "processor:tag_tokenize", str(file)], command=command) as served:
         features = served.stubs.plugin.Handshake(wire.HandshakeRequest(protocol_versions=[1])).features
         assert "processor.tokenizer.v1" in features
         files = tokenizer_files(model)
         expected = model.tokenizer(TEXTS)["input_ids"]
         assert made(served, "cls_tokenize", TEXTS, files)["input_ids"] == expected
+        assert made(served, "tag_tokenize", TEXTS, files)["input_ids"] == expected
         with pytest.raises(AssertionError, match=r"No module named .*transformers"):
-            made(served, "tag_tokenize", TEXTS, files)
+            made(served, "owner", TEXTS, files)
 
 
 def test_a_later_host_may_say_more_and_another_one_less(model: Pretrained) -> None:
