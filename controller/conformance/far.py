@@ -38,7 +38,10 @@ class Connected(Protocol):
 
 
 class Far:
-    """One plugin of a server."""
+    """One plugin of a server.
+
+    Each call keeps the connection it began with: where the program ends meanwhile, `at.wire` is one to the next.
+    """
 
     def __init__(self, at: Connected, descriptor: PluginDescriptor) -> None:
         self.at, self.descriptor = at, descriptor
@@ -67,12 +70,13 @@ class Far:
         return answer
 
     def release(self, instance: str) -> None:
-        self.at.wire.ask(self.at.wire.plugin.Release, ReleaseRequest(instance=instance))
+        wire = self.at.wire
+        wire.ask(wire.plugin.Release, ReleaseRequest(instance=instance))
 
     def process(self, instance: str, columns: pa.RecordBatch) -> pa.RecordBatch:
         wire = self.at.wire
         request = self.first(instance, parcels.parcel(wire, parcels.batch(columns)))
-        return self._opened(wire.ask(wire.processor.Process, request), "Process")
+        return self._opened(wire, wire.ask(wire.processor.Process, request), "Process")
 
     def first(self, instance: str, rows: Payload, room: SharedMemory | None = None, problem: str = "") -> Any:
         """The request of the call that takes rows: Process, Update or Format."""
@@ -93,21 +97,21 @@ class Far:
         wire = self.at.wire
         sent = parcels.parcel(wire, parcels.batch(fields))
         request = processors.DrawRequest(instance=instance, fields=sent, keys=keys.tolist())
-        return self._opened(wire.ask(wire.processor.Draw, request), "Draw")
+        return self._opened(wire, wire.ask(wire.processor.Draw, request), "Draw")
 
     def update(self, instance: str, predictions: Predictions) -> State:
         wire = self.at.wire
-        request = metrics.UpdateRequest(instance=instance, predictions=self._sent(predictions))
-        return to_state(self._opened(wire.ask(wire.metric.Update, request), "Update"))
+        request = metrics.UpdateRequest(instance=instance, predictions=self._sent(wire, predictions))
+        return to_state(self._opened(wire, wire.ask(wire.metric.Update, request), "Update"))
 
     def merge(self, instance: str, states: Sequence[State]) -> State:
         wire = self.at.wire
-        request = metrics.MergeRequest(instance=instance, states=[self._state(state) for state in states])
-        return to_state(self._opened(wire.ask(wire.metric.Merge, request), "Merge"))
+        request = metrics.MergeRequest(instance=instance, states=[self._state(wire, state) for state in states])
+        return to_state(self._opened(wire, wire.ask(wire.metric.Merge, request), "Merge"))
 
     def compute(self, instance: str, state: State, class_names: Sequence[str]) -> dict[str, float]:
         wire = self.at.wire
-        request = metrics.ComputeRequest(instance=instance, state=self._state(state), class_names=class_names)
+        request = metrics.ComputeRequest(instance=instance, state=self._state(wire, state), class_names=class_names)
         answer = wire.ask(wire.metric.Compute, request)
         _raise(answer)
         return {score.key: score.value for score in answer.scores}
@@ -121,8 +125,8 @@ class Far:
 
     def format(self, instance: str, predictions: Predictions) -> list[str] | list[bytes]:
         wire = self.at.wire
-        request = outputters.FormatRequest(instance=instance, predictions=self._sent(predictions))
-        rows = self._opened(wire.ask(wire.outputter.Format, request), "Format")
+        request = outputters.FormatRequest(instance=instance, predictions=self._sent(wire, predictions))
+        rows = self._opened(wire, wire.ask(wire.outputter.Format, request), "Format")
         if rows.schema.names != ["row"]:
             raise Wrong("Format", f"the columns {', '.join(rows.schema.names)}", "one column, `row`")
         made: list[str] | list[bytes] = rows.column(0).to_pylist()
@@ -155,20 +159,19 @@ class Far:
         _raise(answer)
         return parcels.opened(wire, answer.answers.rows, what="Predict")
 
-    def _sent(self, predictions: Predictions) -> Sent:
-        data = parcels.batch(from_predictions(predictions))
-        payload = parcels.parcel(self.at.wire, data)
+    def _sent(self, wire: Wire, predictions: Predictions) -> Sent:
+        payload = parcels.parcel(wire, parcels.batch(from_predictions(predictions)))
         return Sent(rows=payload, problem=predictions.problem, class_names=predictions.class_names)
 
-    def _state(self, state: State) -> Payload:
-        return parcels.parcel(self.at.wire, parcels.batch(from_state(state)))
+    def _state(self, wire: Wire, state: State) -> Payload:
+        return parcels.parcel(wire, parcels.batch(from_state(state)))
 
-    def _opened(self, answer: Any, what: str) -> pa.RecordBatch:
+    def _opened(self, wire: Wire, answer: Any, what: str) -> pa.RecordBatch:
         _raise(answer)
         place = answer.WhichOneof("result")
         if place is None:
             raise Wrong(what, "an answer with neither rows nor a failure", "one of them")
-        return parcels.opened(self.at.wire, getattr(answer, place), what=what)
+        return parcels.opened(wire, getattr(answer, place), what=what)
 
 
 def _raise(answer: Any) -> None:
