@@ -41,6 +41,8 @@ class Finished:
         self.used = used(scene, source)
         """The columns that something reads; the others need not be there."""
         self._outputter = scene.outputter(outputter_name(scene.settings.output_type, problem))
+        self.gone = ""
+        """Why no rows can be answered, where that is so."""
         self._writing = threading.Lock()
         self.writes_lines = type(self._outputter).assemble is Outputter.assemble
         """The file is its rows one behind the other, and so lines of text."""

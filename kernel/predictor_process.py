@@ -94,12 +94,13 @@ class PredictorProcess(Finished):
         if self._lost:
             if _files(self.scene) != self._files:
                 folder = self.scene.values["model"].value
-                raise RunError(f"{self._lost}, and the files in {folder} are others now; start the server again")
+                self.gone = f"{self._lost}, and the files in {folder} are others now; start the server again"
+                raise RunError(self.gone)
             print(f"deepgen: {self._lost}; it is started again", file=sys.stderr, flush=True)
             siblings.end(self._process)
             self._process = siblings.start(work)
             self._begun()
-            self._lost = ""
+            self._lost = self.gone = ""
         self._send(columns)
         return self._received()
 

@@ -29,7 +29,7 @@ class Identity(PluginServiceServicer):
 
     def __init__(self, model: ServedModel, instances: Instances, payloads: Payloads, end: Callable[[], None]) -> None:
         """`end` is called when the server is to end; it returns at once."""
-        self._instances, self._payloads, self._end = instances, payloads, end
+        self._model, self._instances, self._payloads, self._end = model, instances, payloads, end
         self.stopping = False
         """No more calls are taken."""
         own = version("deepgen")
@@ -75,8 +75,9 @@ class Identity(PluginServiceServicer):
         return wire.CheckResponse()
 
     async def Probe(self, request: wire.ProbeRequest, context: Context) -> wire.ProbeResponse:
-        """Whether calls are taken."""
-        return wire.ProbeResponse(ready=not self.stopping, why="it is stopping" if self.stopping else "")
+        """Whether calls are answered."""
+        why = "it is stopping" if self.stopping else self._model.predictor.gone
+        return wire.ProbeResponse(ready=not why, why=why)
 
     async def Shutdown(self, request: wire.ShutdownRequest, context: Context) -> wire.ShutdownResponse:
         """Ends after what waits."""

@@ -75,7 +75,8 @@ class Server:
         self._metrics = Metrics(model.name)
         tokens = OneToken(settings.token)
         anybody = None if settings.token else CLIENT
-        self._batcher = Batcher(model, settings.bounds, self._metrics.batch)
+        self._model, self._gone, self._loop = model, "", asyncio.get_running_loop()
+        self._batcher = Batcher(model, settings.bounds, self._answered)
         self._metrics.waiting = lambda: self._batcher.waiting
         payloads = Payloads(shares=settings.address.startswith("unix:"))
         instances = Instances(model)
@@ -113,11 +114,23 @@ class Server:
         """
         if self._port is not None:
             self._page = MetricsPage(self._metrics, self._port)
-        for name in ("", *SERVICES):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._say()
         address = listen(self._server, self._address, self._credentials)
         await self._server.start()
         return address
+
+    def _answered(self, rows: int, seconds: float) -> None:
+        """A batch is done, in the thread of the model."""
+        self._metrics.batch(rows, seconds)
+        if self._gone != self._model.predictor.gone:
+            self._gone = self._model.predictor.gone
+            asyncio.run_coroutine_threadsafe(self._say(), self._loop)
+
+    async def _say(self) -> None:
+        """Says to those who ask for health whether rows are answered."""
+        health = health_pb2.HealthCheckResponse
+        for name in ("", *SERVICES):
+            await self._health.set(name, health.NOT_SERVING if self._gone else health.SERVING)
 
     async def stop(self, grace: float = 60.0) -> None:
         """Takes no more calls; requests have `grace` seconds to be answered, and then whatever is open ends."""

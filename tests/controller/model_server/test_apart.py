@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
+import grpc.aio
 import psutil
 import pyarrow as pa
 import pytest
 from finished_models import folder_of
-from model_servers import Client, answers_of, rows, started
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from model_servers import Client, Served, answers_of, rows, serve, started
 
 from deepgen.controller.model_server.batching import Batcher, Bounds
 from deepgen.controller.model_server.model import ServedModel, reference_of
 from deepgen.kernel.errors import SceneError
 from deepgen.kernel.predictor_process import PredictorProcess
+from deepgen.v1.plugin_service_pb2 import ProbeRequest
 
 FORGETFUL = '''"""A task that forgets the rows of a pass where one is long."""
 
@@ -79,6 +84,32 @@ def test_an_error_between_two_passes_does_not_hold_up_the_next_ones(place: Path)
             (answer,) = future.result(60)
             assert answer.predictions.rows.tolist() == [0]
         batcher.close()
+    finally:
+        predictor.close()
+
+
+def test_health_says_that_a_model_whose_files_are_others_answers_no_more(place: Path) -> None:
+    weights = folder_of(place, "score") / "model.safetensors"
+    stat = weights.stat()
+    predictor = PredictorProcess(*reference_of(str(weights.parent), []))
+    answering = health_pb2.HealthCheckResponse
+
+    async def check(served: Served) -> None:
+        async with served.client() as client, grpc.aio.insecure_channel(served.address) as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            watch = health.Watch(health_pb2.HealthCheckRequest(service="deepgen.v1.ModelService"))
+            for well in (True, False, True):
+                os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns + (0 if well else 1)))
+                predictor._process.kill()
+                answer = await client.model.Predict(rows(["good"]))
+                assert answer.HasField("failure") is not well
+                assert (await watch.read()).status == (answering.SERVING if well else answering.NOT_SERVING)
+                probe = await client.plugin.Probe(ProbeRequest())
+                assert (probe.ready, probe.why) == (well, answer.failure.message)
+                assert well or f"files in {weights.parent} are others now" in probe.why
+
+    try:
+        serve(ServedModel(predictor, "letters"), check)
     finally:
         predictor.close()
 
