@@ -23,11 +23,15 @@ from .rows import Reject
 from .scene import Scene
 from .settings import load
 
+ATTEMPTS = 3
+"""So often rows may end the process before they have an error; what else the machine does may have been the cause."""
+ENDED_BY = "the process of the model was ended by "
+
 
 class PredictorProcess(Finished):
     """What `Predictor` is, but for rows that are given to this process; threads may share it.
 
-    Where its process is ended, another one is started; rows that end that one, too, have an error. So have all rows
+    Where its process is ended, another one is started; rows that end three have an error. So have all rows
     when the files of the model are others by then: their answers would go under the name and the classes of this one.
     """
 
@@ -60,7 +64,8 @@ class PredictorProcess(Finished):
         """As `Predictor.predictions`.
 
         Raises:
-            RunError: the process was ended twice, or when it had answered some; the next rows start another one.
+            RunError: the process was ended ATTEMPTS times, or when it had answered some; the next rows start another
+                one.
         """
         rejects: list[Reject] = []
         return rejects, self._passes(list(columns), rejects)
@@ -71,10 +76,7 @@ class PredictorProcess(Finished):
 
     def _passes(self, columns: list[pa.Array], rejects: list[Reject]) -> Generator[Predictions, None, None]:
         with self._lock:
-            try:
-                found, answers, more = self._first(columns)
-            except _Ended:
-                found, answers, more = self._first(columns)
+            found, answers, more = self._first(columns)
             try:
                 while True:
                     rejects += found
@@ -90,7 +92,17 @@ class PredictorProcess(Finished):
                     *_, more = self._received()
 
     def _first(self, columns: list[pa.Array]) -> Any:
-        """The first that is said to some rows, by a process that is there."""
+        """The first that is said to some rows, by a process that lives to say it."""
+        for _ in range(ATTEMPTS):
+            try:
+                return self._asked(columns)
+            except _Ended:
+                continue
+        by = self._lost.removeprefix(ENDED_BY)
+        raise RunError(f"the process of the model was ended {ATTEMPTS} times with the same rows, by {by}")
+
+    def _asked(self, columns: list[pa.Array]) -> Any:
+        """The same, by a process that is started where there is none."""
         if self._lost:
             if _files(self.scene) != self._files:
                 folder = self.scene.values["model"].value
@@ -125,7 +137,7 @@ class PredictorProcess(Finished):
         return answer
 
     def _ended(self) -> _Ended:
-        self._lost = f"the process of the model was ended by {siblings.cause(self._process)}"
+        self._lost = f"{ENDED_BY}{siblings.cause(self._process)}"
         return _Ended(self._lost)
 
 

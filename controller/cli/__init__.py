@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ...kernel.errors import DeepgenError, UserError, did_you_mean
 
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except DeepgenError as error:
+        with suppress(OSError):  # nobody reads it any more
+            sys.stdout.flush()  # what was said before comes first, also in a file or pipe
         print(f"deepgen: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -11,9 +11,9 @@ from deepgen.v1 import model_service_pb2
 
 from .. import payload
 from ..contracts import Batch, Field, Labels, Loss, Model, Problem
-from ..errors import DataError, PluginError, SceneError
+from ..errors import DataError, PluginError, RunError, SceneError
 from .columns import column_of
-from .stand_in import StandIn
+from .stand_in import Ended, StandIn
 
 if TYPE_CHECKING:
     import torch
@@ -55,13 +55,19 @@ class RemoteModel(StandIn, Model):
 
         given = {name: column_of(_plain(batch[name])) for name in self.needs}
         data = payload.written(payload.batch_of(given))
-        answer, link = self._asked(
-            "model",
-            "Predict",
-            lambda link: model_service_pb2.PredictRequest(
-                instance=self._there.name, rows=self._there.place(link, data), room=self._there.room(link)
-            ),
-        )
+        try:
+            answer, link = self._asked(
+                "model",
+                "Predict",
+                lambda link: model_service_pb2.PredictRequest(
+                    instance=self._there.name, rows=self._there.place(link, data), room=self._there.room(link)
+                ),
+            )
+        except Ended:
+            raise
+        except RunError as error:  # of its machine, not of this one
+            at = self._connection.endpoint.text
+            raise RunError(f"model '{self.name}' ({at}): {error}") from error.__cause__
         for first in answer.bad_rows.rows[:1]:
             raise DataError(f"'{first.value}' in {first.column} {first.reason}, says model '{self.name}'")
         made = answer.answers

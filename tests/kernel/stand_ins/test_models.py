@@ -12,7 +12,7 @@ import pytest
 from deepgen.kernel import payload
 from deepgen.kernel.connections import Connection
 from deepgen.kernel.contracts import Predictions
-from deepgen.kernel.errors import DataError, PluginError
+from deepgen.kernel.errors import DataError, PluginError, RunError
 from deepgen.kernel.stand_ins.classes import classes_at
 from deepgen.v1 import model_service_pb2, payload_pb2, plugin_pb2
 from deepgen.v1 import plugin_service_pb2 as wire
@@ -23,7 +23,7 @@ TEXT = plugin_pb2.Field(name="text", dtype="string", shape=plugin_pb2.Field.SCAL
 
 
 class Odd(PluginServiceServicer, ModelServiceServicer):
-    """Gives as many answers as the first text says; none but bad rows for `bad`, and nothing for `none`."""
+    """Gives as many answers as the first text says; only bad rows for `bad`, nothing for `none`, a failure for `ended`."""
 
     def Handshake(self, request: Any, context: Any) -> wire.HandshakeResponse:
         return wire.HandshakeResponse(protocol_version=1, features=["payload.parts.v1"], nonce=request.nonce)
@@ -40,6 +40,9 @@ class Odd(PluginServiceServicer, ModelServiceServicer):
         if first in ("bad", "none"):
             bad = [payload_pb2.BadRow(column="text", value="bad", reason="is bad")] * (first == "bad")
             return model_service_pb2.PredictResponse(bad_rows=payload_pb2.BadRows(rows=bad))
+        if first == "ended":
+            failure = payload_pb2.Failure(kind="RunError", message="the process was ended", trace="there")
+            return model_service_pb2.PredictResponse(failure=failure)
         count = int(first)
         made = Predictions(np.arange(count), "regression", np.ones((count, 1), np.float32))
         rows = payload_pb2.Payload(arrow=payload.written(payload.from_predictions(made)).to_pybytes())
@@ -67,6 +70,7 @@ def model(tmp_path: Path) -> Iterator[Any]:
         (["4", "x", "y"], PluginError, "model 'odd' gave 4 answers for 3 rows"),
         (["bad", "x"], DataError, "'bad' in text is bad, says model 'odd'"),
         (["none", "x"], PluginError, "gave an answer without a payload"),
+        (["ended", "x"], RunError, r"^model 'odd' \(unix:/.*/odd.sock\): the process was ended$"),
     ],
 )
 def test_answers_that_do_not_fit_the_rows(model: Any, texts: list[str], kind: type[Exception], words: str) -> None:
