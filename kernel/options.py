@@ -36,6 +36,13 @@ class Range:
     least: float
     most: float = float("inf")
 
+    def __str__(self) -> str:
+        """In words, to follow those of a type."""
+        least, most = f"{self.least:.15g}", f"{self.most:.15g}"
+        if most == "inf":
+            return f"from {least} on"
+        return f"from {least} to {most}" if least != "-inf" else f"up to {most}"
+
 
 class InputPath:
     """Marks a path that is read: relative to its scene file, or on the command line to the working folder."""
@@ -67,7 +74,8 @@ class Option:
     @property
     def kind(self) -> str:
         """Its type in words."""
-        return "model" if self.is_model else parsing.words(self.type, self.is_path)
+        words = "model" if self.is_model else parsing.words(self.type, self.is_path)
+        return f"{words} {self.range}" if self.range is not None else words
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -83,9 +91,9 @@ class Option:
         value = parsing.parse(self.type, raw, self.is_path)
         if self.range is not None and isinstance(value, int | float) and not isinstance(value, bool):
             if value < self.range.least:
-                raise ValueError(f"is below the least value, {self.range.least:g}")
+                raise ValueError(f"is below the least value, {self.range.least:.15g}")
             if value > self.range.most:
-                raise ValueError(f"is above the greatest value, {self.range.most:g}")
+                raise ValueError(f"is above the greatest value, {self.range.most:.15g}")
         return value
 
 

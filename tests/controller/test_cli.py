@@ -92,7 +92,7 @@ def test_plugins(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugins", "processor", "cls_tokenize"]) == 0
     shown = capsys.readouterr().out
     assert "gives: input_ids (int64), token_type_ids (int64)" in shown
-    assert "--source_max_length, --tok_max_length (whole number)" in shown
+    assert "--source_max_length, --tok_max_length (whole number from 1 on)" in shown
 
 
 def test_plugins_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ def test_a_processor() -> None:
     assert (length.name, list(length.aliases), length.type) == (
         "source_max_length",
         ["tok_max_length"],
-        "whole number",
+        "whole number from 1 on",
     )
     assert length.help
     assert length.has_default

@@ -53,9 +53,21 @@ def test_declaration() -> None:
 
 
 @pytest.mark.parametrize(
+    ("range_", "words"),
+    [
+        (Range(0, 2**32 - 1), "from 0 to 4294967295"),
+        (Range(0.5), "from 0.5 on"),
+        (Range(float("-inf"), 9), "up to 9"),
+    ],
+)
+def test_ranges_in_words(range_: Range, words: str) -> None:
+    assert str(range_) == words
+
+
+@pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("size", "whole number"),
+        ("size", "whole number from 1 to 10"),
         ("rate", "number"),
         ("on", "true or false"),
         ("mode", "auto or true or false"),

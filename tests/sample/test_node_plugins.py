@@ -83,7 +83,8 @@ def test_the_handshake_and_what_it_offers(program: Served) -> None:
     assert [one.name for one in described] == ["node_int", "node_acc", "node_f1"]
     made = schemas.options_class("Made", (), [option for one in described for option in one.options])
     offset, threshold = options_of(made, "x")
-    assert (offset.kind, offset.default, threshold.kind, threshold.default) == ("whole number", 0, "number", 0.0)
+    assert (offset.kind, offset.default) == ("whole number from -1000000000 to 1000000000", 0)
+    assert (threshold.kind, threshold.default) == ("number from -100 to 100", 0.0)
     assert (offset.parse("-1"), threshold.parse("0.5")) == (-1, 0.5)
     with pytest.raises(ValueError, match="below the least value"):
         offset.parse("-1000000001")

@@ -23,7 +23,7 @@ TEXT = plugin_pb2.Field(name="text", dtype="string", shape=plugin_pb2.Field.SCAL
 
 
 class Odd(PluginServiceServicer, ModelServiceServicer):
-    """Gives as many answers as the first text says; only bad rows for `bad`, nothing for `none`, a failure for `ended`."""
+    """Gives as many answers as the first text says; bad rows for `bad`, nothing for `none`, a failure for `ended`."""
 
     def Handshake(self, request: Any, context: Any) -> wire.HandshakeResponse:
         return wire.HandshakeResponse(protocol_version=1, features=["payload.parts.v1"], nonce=request.nonce)
