@@ -181,7 +181,7 @@ def of_task(task: str) -> list[Architecture]:
     for point, key in _points(task):
         try:
             module = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"{known[key]} cannot be imported: {blame(error, Path())}") from error
         if key not in _registered:
             _add(Architecture(task, key.partition(".")[2], module, None, None, known[key]))
@@ -268,7 +268,7 @@ def _class(one: Architecture, what: str, given: Any) -> Any:
         return given
     try:
         made = given()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         file = Path(given.__code__.co_filename) if hasattr(given, "__code__") else Path()
         raise PluginError(f"{one.place}: the {what} cannot be made: {blame(error, file)}") from error
     if not isinstance(made, type):

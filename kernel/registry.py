@@ -109,6 +109,8 @@ def load_file(path: str) -> None:
     file = Path(path).resolve()
     if file in _from_files.values():
         return
+    if file.is_dir():
+        raise PluginError(f"--plugin {path}: is a folder; give the Python file in it that holds the plugins")
     if not file.is_file():
         raise PluginError(f"--plugin {path}: no such file{_ADDRESSES if ':' in path else ''}")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -122,7 +124,7 @@ def load_file(path: str) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _forget(name)
         if isinstance(error, PluginError):
             raise
@@ -207,7 +209,7 @@ def find(kind: str, name: str) -> Found:
         load()
     except PluginError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         title = f"{kind} '{name}'"
         raise NoPlugin(f"{title} cannot be imported: {blame(error, Path(place))}", title) from error
     if (kind, name) not in _registered:

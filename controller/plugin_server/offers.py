@@ -34,7 +34,7 @@ def offered(words: Sequence[str]) -> tuple[dict[tuple[str, str], registry.Found]
 def _keys(word: str) -> list[tuple[str, str]]:
     kind, colon, name = word.partition(":")
     if not colon or Path(word).exists():
-        if not Path(word).is_file():
+        if not Path(word).exists():
             raise UserError(f"{word}: no such file; give a Python file with plugins, or KIND:NAME")
         try:
             registry.load_file(word)

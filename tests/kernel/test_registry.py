@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deepgen.controller.cli import main
 from deepgen.kernel import registry
 from deepgen.kernel.errors import PluginError
 
@@ -95,6 +96,33 @@ def test_a_file_is_refused_with_its_line_and_leaves_nothing(tmp_path: Path) -> N
         registry.load_file(str(path))
     with pytest.raises(PluginError, match="no metric is called 'toy_that_breaks'"):
         registry.find("metric", "toy_that_breaks")
+
+
+@pytest.mark.parametrize("code", ["0", "1", "'no licence'"])
+def test_a_file_that_ends_the_program_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], code: str) -> None:
+    path = toy(tmp_path, "toy_that_exits")
+    path.write_text(path.read_text() + f"\nraise SystemExit({code})\n")
+    scene = tmp_path / "scene.yaml"
+    scene.write_text(f"task: seq2label\nplugin: [{path}]\n")
+    cause = f"{path} cannot be imported: SystemExit: {code.strip(chr(39))} ({path}:25)\n"
+    for words in (["plugins", "--plugin", str(path)], ["plugin", "check", str(path)]):
+        assert main(words) == 2
+        assert capsys.readouterr().err == f"deepgen: --plugin {cause}"
+    assert main(["plugin", "serve", str(path), "--listen", f"unix:{tmp_path}/socket"]) == 2
+    assert capsys.readouterr().err == f"deepgen: {cause}"
+    for command in ("check", "run"):
+        assert main([command, str(scene)]) == 2
+        assert capsys.readouterr().err.endswith(f"scene.yaml:2: plugin {cause}")
+    with pytest.raises(PluginError, match="no metric is called 'toy_that_exits'"):
+        registry.find("metric", "toy_that_exits")
+
+
+def test_a_folder_is_no_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"{tmp_path}: is a folder; give the Python file in it that holds the plugins"
+    with pytest.raises(PluginError, match=f"^--plugin {words}$"):
+        registry.load_file(str(tmp_path))
+    assert main(["plugin", "serve", str(tmp_path), "--listen", f"unix:{tmp_path}/socket"]) == 2
+    assert capsys.readouterr().err == f"deepgen: {words}\n"
 
 
 def test_a_name_is_registered_once(tmp_path: Path) -> None:
