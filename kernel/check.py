@@ -15,11 +15,11 @@ from .drawing import draws
 from .engine import EngineSettings
 from .errors import DataError, PluginError, SceneError, UserError, did_you_mean
 from .lora import LoraSettings
-from .no_model import absent, refuse_tokens, tokenizes
+from .no_model import absent, refuse_tokens
 from .options import build
 from .pretrained import Pretrained, PretrainedSettings
 from .results import ResultSettings, outputter_name
-from .rows import Reject, RowSettings, Source, refuse
+from .rows import RowSettings, Source
 from .run import RunSettings, splits
 from .scene import SPLITS, Scene, Split
 from .tracking import TrackingSettings
@@ -42,6 +42,8 @@ class Findings:
     problem: Problem | None = None
     labels: Field | None = None
     outputter: str | None = None
+    columns: tuple[str, ...] = ()
+    """Of the result file."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -89,11 +91,13 @@ def _examine(scene: Scene, live: Source | None) -> Findings:
     if absent(scene) is not None:
         refuse_tokens(found.parts.values())
     found.labels = _labels(scene, found)
-    found.problem = scene.model.problem(found.labels)
+    with registry.asking(scene.model, "say what it answers with"):
+        found.problem = scene.model.problem(found.labels)
     _metrics(scene, found)
     _result(scene, found)
     for plugin in _plugins(scene, found):
-        found.notes += plugin.check(scene, found.splits)
+        with registry.asking(plugin, "check the scene"):
+            found.notes += plugin.check(scene, found.splits)
     return found
 
 
@@ -172,8 +176,9 @@ def _ways_to(name: str, part: Processing, model: Model) -> str:
     for known in sorted(registry.names("processor")):
         try:
             processor = cast(Processor, build(registry.find("processor", known).plugin, {}, known))
-            processor.bind(("column",) * processor.columns_in[1], "#output")
-            fields = {made.name: made for made in processor.fields()}
+            with registry.asking(processor):
+                processor.bind(("column",) * processor.columns_in[1], "#output")
+                fields = {made.name: made for made in processor.fields()}
             if name in fields:
                 model.problem(fields.get("labels"))
                 found[known] = draws(processor)
@@ -193,7 +198,9 @@ def _labels(scene: Scene, found: Findings) -> Field | None:
     if not kinds and scene.settings.train_model_header:  # a model folder tells what was learned
         learns = {("processor", item.processor) for item in scene.items("train")}
         processors = scene.processors("train") if not learns & scene.unreached.keys() else []
-        kinds = {"train": next((made for one in processors for made in one.fields() if made.name == "labels"), None)}
+        for one in processors:
+            with registry.asking(one):
+                kinds["train"] = next((made for made in one.fields() if made.name == "labels"), kinds.get("train"))
     if {"train", "eval"} <= kinds.keys():
         train, evaluated = kinds["train"], kinds["eval"]
         if train and evaluated and (train.dtype, train.shape) != (evaluated.dtype, evaluated.shape):
@@ -218,14 +225,15 @@ def _metrics(scene: Scene, found: Findings) -> None:
         return
     classes = [name for part in found.parts.values() for name in part.class_names.get("labels", ())]
     for metric, key in scene.metrics:
-        if problem not in metric.fits:
-            fitting = ", ".join(_fitting("metric", problem))
+        with registry.asking(metric):
+            fits, own_keys = problem in metric.fits, tuple(metric.keys())
+        if not fits:
             raise SceneError(
                 f"{where}: {metric.name} scores {_listed(metric.fits)}, but {task} answers with {problem} here; "
-                f"metrics that fit: {fitting}"
+                f"metrics that fit: {', '.join(_fitting('metric', problem))}"
             )
-        keys = [*metric.keys(), *(f"{own}_{name}" for own in metric.keys() for name in classes)]  # noqa: SIM118
-        later = not classes and any(key.startswith(f"{own}_") for own in metric.keys())  # noqa: SIM118
+        keys = [*own_keys, *(f"{own}_{name}" for own in own_keys for name in classes)]
+        later = not classes and any(key.startswith(f"{own}_") for own in own_keys)
         if key and key not in keys and not later:
             near = did_you_mean(key, keys) or f"; it has {', '.join(keys)}"
             raise SceneError(f"{where}: {metric.name} has no key '{key}'{near}")
@@ -243,7 +251,10 @@ def _result(scene: Scene, found: Findings) -> None:
             f"{scene.settings.task} answers with {found.problem} here; outputters that fit: "
             f"{', '.join(_fitting('outputter', found.problem))}"
         )
-    scene.read(ResultSettings).path(Path(), outputter, scene.where("result_file"))
+    settings = scene.read(ResultSettings)
+    settings.path(Path(), outputter, scene.where("result_file"))
+    with registry.asking(outputter):
+        found.columns = tuple(outputter.columns(found.problem, settings.result_header))
 
 
 def _plugins(scene: Scene, found: Findings) -> Iterable[Plugin]:
@@ -274,23 +285,3 @@ def _fitting(kind: str, problem: Problem) -> list[str]:
 
 def _listed(problems: Iterable[Problem]) -> str:
     return ", ".join(sorted(problems)) or "nothing"
-
-
-def first_rows(scene: Scene, part: Processing, count: int) -> tuple[int, list[Reject]]:
-    """Reads the first rows of a split through the processors that need no tokenizer; gives the bad ones too.
-
-    Raises:
-        DataError: a bad row, where `bad_rows` is `fail`.
-    """
-    from .readers import chunks, parse
-
-    part.processors = [processor for processor in part.processors if not tokenizes(processor)]
-    seen, rejects = 0, list[Reject]()
-    for chunk in chunks(part.source):
-        made = part.make(chunk, parse(part.source, chunk))
-        rejects += [reject for reject in made.rejects if reject.row < count]
-        seen = min(count, chunk.first_row + chunk.rows)
-        if seen == count:
-            break
-    refuse(rejects, scene.read(RowSettings).bad_rows)
-    return seen, rejects

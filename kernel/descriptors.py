@@ -23,10 +23,20 @@ ABILITIES = {
 
 
 def describe(found: registry.Found) -> plugin_pb2.PluginDescriptor:
-    """What a plugin says of itself."""
+    """What a plugin says of itself.
+
+    Raises:
+        PluginError: it cannot say what it is.
+    """
     plugin = found.plugin
     if plugin.elsewhere is not None:
         return described(plugin, found.source)
+    with registry.asking(plugin):
+        return _described(found)
+
+
+def _described(found: registry.Found) -> plugin_pb2.PluginDescriptor:
+    plugin = found.plugin
     inputs, outputs = _fields(plugin)
     least, most = plugin.columns_in if issubclass(plugin, Processor) else (0, 0)
     return plugin_pb2.PluginDescriptor(

@@ -205,7 +205,7 @@ def _named(metric: Metric) -> Iterator[None]:
         yield
     except DeepgenError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RunError(f"metric '{metric.name}' failed: {type(error).__name__}: {error}") from error
 
 

@@ -55,7 +55,7 @@ def blocks_of(outputter: Outputter, predictions: Predictions) -> list[bytes]:
         blocks = outputter.format(predictions)
     except DeepgenError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RunError(f"outputter '{outputter.name}' failed: {type(error).__name__}: {error}") from error
     if len(blocks) != len(predictions.rows):
         raise PluginError(

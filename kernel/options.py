@@ -150,7 +150,7 @@ def build(owner: type, values: Mapping[str, Any], declared_by: str) -> Any:
         return owner(**values)
     except DeepgenError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{declared_by} cannot be made: {type(error).__name__}: {error}") from error
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from . import registry
 from .contracts import BadRows, Field, Processor
 from .drawing import draws
 from .errors import DeepgenError, PluginError, SceneError, did_you_mean
@@ -67,12 +68,13 @@ class Processing:
         """Every field that is declared; a processor may leave some out."""
         self.class_names: dict[str, tuple[str, ...]] = {}
         for processor, item in zip(self.processors, self.items, strict=True):
-            for made in processor.fields():
-                if made.name in self.fields:
+            with registry.asking(processor):
+                declared = {made.name: (made, processor.class_names()) for made in processor.fields()}
+            for name, (made, class_names) in declared.items():
+                if name in self.fields:
                     where = scene.where(scene.header_setting(split, "model_header"))
-                    raise SceneError(f"{where}: '{item.text}' and an item before it both give the field '{made.name}'")
-                self.fields[made.name] = made
-                self.class_names[made.name] = processor.class_names()
+                    raise SceneError(f"{where}: '{item.text}' and an item before it both give the field '{name}'")
+                self.fields[name], self.class_names[name] = made, class_names
         for name in self.keep_columns:
             if name not in self.source.columns:
                 near = did_you_mean(name, self.source.columns) or f"; it has {', '.join(self.source.columns)}"
@@ -109,7 +111,7 @@ class Processing:
                         raise PluginError(f"processor '{processor.name}' raised BadRows without a row") from error
                 except DeepgenError:
                     raise
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     where = f"{block.file}:{block.lines[0]} to {block.lines[-1]}" if len(block.lines) else block.file
                     message = f"processor '{processor.name}' failed on {where}: {type(error).__name__}: {error}"
                     raise PluginError(message) from error

@@ -16,7 +16,8 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -26,7 +27,7 @@ from typing import Any, TypeVar
 from . import architectures
 from .architectures import register_model as register_model
 from .contracts import Metric, Model, Outputter, Plugin, Processor, Trainer
-from .errors import NoPlugin, PluginError, did_you_mean
+from .errors import DeepgenError, NoPlugin, PluginError, did_you_mean
 from .offers import blame, offers
 
 KINDS: dict[str, type[Plugin]] = {
@@ -226,6 +227,23 @@ def names(kind: str) -> set[str]:
     return found | {name for known_kind, name in (*_from_files, *_from_endpoints) if known_kind == kind}
 
 
+@contextmanager
+def asking(plugin: Plugin | type[Plugin], cannot: str = "say what it is") -> Iterator[None]:
+    """What a plugin raises while it is asked something about itself is told with its name and its place.
+
+    Raises:
+        PluginError: it raised something that is no error of DeepGen's, or ended the program.
+    """
+    try:
+        yield
+    except DeepgenError:
+        raise
+    except (Exception, SystemExit) as error:
+        title = f"{plugin.kind} '{plugin.name}' of {_file(plugin)}"
+        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise PluginError(f"{title} cannot {cannot}: {words}") from error
+
+
 def _in_tree(kind: str, name: str) -> Path | None:
     spec = None
     if name.isidentifier():
@@ -245,7 +263,7 @@ def _loader(kind: str, name: str, point: EntryPoint) -> Callable[[], None]:
     return load
 
 
-def _file(plugin: type[Plugin]) -> str:
+def _file(plugin: Plugin | type[Plugin]) -> str:
     if plugin.elsewhere is not None:
         return plugin.elsewhere.endpoint
     module = sys.modules.get(plugin.__module__)

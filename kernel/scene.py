@@ -175,14 +175,16 @@ class Scene:
         bound = []
         for item in self.items(split):
             processor = cast(Processor, self._plugin("processor", item.processor))
-            least, most = processor.columns_in
+            with registry.asking(processor):
+                least, most = processor.columns_in
             if not least <= len(item.inputs) <= most:
                 wanted = f"{least}" if least == most else f"{least} to {most}"
                 where = self.where(self.header_setting(split, "model_header"))
                 raise SceneError(
                     f"{where}: '{item.text}' gives {len(item.inputs)} columns to {item.processor}, which takes {wanted}"
                 )
-            processor.bind(item.inputs, item.output, pretrained)
+            with registry.asking(processor, "be bound to its columns"):
+                processor.bind(item.inputs, item.output, pretrained)
             bound.append(processor)
         return bound
 

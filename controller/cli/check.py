@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf.json_format import MessageToJson
 
-from ...kernel.check import Findings, examine, first_rows
+from ...kernel.check import Findings, examine
 from ...kernel.contracts import Field
 from ...kernel.descriptors import describe_scene
 from ...kernel.errors import UserError
+from ...kernel.no_model import tokenizes
 from ...kernel.old_scene import is_argument_file
 from ...kernel.record import short_text, text_of
+from ...kernel.rows import Reject, RowSettings, refuse
 from ...kernel.scene import Scene
 from ...kernel.settings import load
 from ...kernel.sources import shown_path
 from .differences import differences
+
+if TYPE_CHECKING:
+    from ...kernel.processing import Processing
 
 LONGEST = 70
 """Characters of a value that are shown."""
@@ -56,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     for note in found.notes:
         print(f"note: {note}")
     for name, part in found.parts.items() if rows else ():
-        seen, rejects = first_rows(scene, part, rows)
+        seen, rejects = _first_rows(scene, part, rows)
         print(f"rows: the first {seen} of {name} are read, {len(rejects)} are bad")
         for reject in rejects[:5]:
             print(f"  {reject}")
@@ -119,9 +125,28 @@ def _outlook(scene: Scene, found: Findings) -> list[str]:
         keys = [key or ", ".join(metric.keys()) for metric, key in scene.metrics]
         lines.append(f"scores: {', '.join(f'eval_{key}' for text in ['loss', *keys] for key in text.split(', '))}")
     if found.outputter:
-        columns = scene.outputter(found.outputter).columns(found.problem or "text", scene.values["result_header"].value)
-        lines.append(f"result: {found.outputter}, columns {', '.join(columns)}")
+        lines.append(f"result: {found.outputter}, columns {', '.join(found.columns)}")
     return lines
+
+
+def _first_rows(scene: Scene, part: Processing, count: int) -> tuple[int, list[Reject]]:
+    """Reads the first rows of a split through the processors that need no tokenizer; gives the bad ones too.
+
+    Raises:
+        DataError: a bad row, where `bad_rows` is `fail`.
+    """
+    from ...kernel.readers import chunks, parse
+
+    part.processors = [processor for processor in part.processors if not tokenizes(processor)]
+    seen, rejects = 0, list[Reject]()
+    for chunk in chunks(part.source):
+        made = part.make(chunk, parse(part.source, chunk))
+        rejects += [reject for reject in made.rejects if reject.row < count]
+        seen = min(count, chunk.first_row + chunk.rows)
+        if seen == count:
+            break
+    refuse(rejects, scene.read(RowSettings).bad_rows)
+    return seen, rejects
 
 
 def _count(found: Findings, name: str) -> str:

@@ -40,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     given = read("plugins", arguments, OPTIONS)
     for file in given.values.get("plugin", []):
         load(file)
+        for key in registry.plugins_of(file):
+            describe(registry.find(*key))
     words = given.only(0, 2, "a kind and a name")
     kind = words[0].removesuffix("s") if words else ""
     if kind and kind not in registry.KINDS:
@@ -54,8 +56,8 @@ def main(arguments: Sequence[str]) -> int:
         names = sorted(registry.names(listed))
         if given.as_json:
             for name in names:
-                if (found := _found(listed, name)) is not None:
-                    print_json(describe(found))
+                if (plugin := _described(listed, name)) is not None:
+                    print_json(plugin)
         else:
             _print_kind(listed, {name: _line(listed, name) for name in names})
     return 0
@@ -94,9 +96,9 @@ def _print_kind(kind: str, lines: dict[str, str]) -> None:
         print(f"  {name:<{wide}}  {line}".rstrip())
 
 
-def _found(kind: str, name: str) -> registry.Found | None:
+def _described(kind: str, name: str) -> PluginDescriptor | None:
     try:
-        return registry.find(kind, name)
+        return describe(registry.find(kind, name))
     except PluginError as error:
         print(f"{kind} {name} is broken: {error}", file=sys.stderr)
         return None
@@ -126,7 +128,7 @@ def option_lines(option: Described) -> list[str]:
 def _line(kind: str, name: str) -> str:
     try:
         found = registry.find(kind, name)
+        plugin = describe(found)
     except PluginError as error:
         return f"BROKEN: {error}"
-    plugin = describe(found)
     return plugin.summary if found.source == "in the tree" else f"{plugin.summary} ({plugin.source})"

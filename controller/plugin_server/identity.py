@@ -11,13 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 import grpc
 
 from deepgen.v1 import plugin_service_pb2 as wire
-from deepgen.v1.plugin_pb2 import PluginDescriptor
 from deepgen.v1.plugin_service_pb2_grpc import PluginServiceServicer
 
-from ...kernel import registry
 from ...kernel.contracts import Plugin
 from ...kernel.descriptors import describe
-from ...kernel.errors import DeepgenError, NoPlugin, PluginError
+from ...kernel.errors import NoPlugin
 from ...kernel.wire_features import PARTS, SHARED_MEMORY, TOKENIZER, VERSIONS, common_version, missing
 from . import host_memory
 from .gate import Work
@@ -56,7 +54,7 @@ class Plugins(PluginServiceServicer):
         """
         self._identity = identity
         self._instances, self._payloads, self._work, self._end = instances, payloads, work, end
-        self._described = wire.DescribeResponse(plugins=map(_descriptor, offered.values()))
+        self._described = wire.DescribeResponse(plugins=map(describe, offered.values()))
 
     def features(self) -> list[str]:
         """What this server can do beside what every one can."""
@@ -151,17 +149,6 @@ def agreed(spoken: Sequence[int]) -> int:
         message = f"the host speaks {words} of the protocol and this plugin {own}"
         raise Refused(grpc.StatusCode.FAILED_PRECONDITION, message)
     return found
-
-
-def _descriptor(found: registry.Found) -> PluginDescriptor:
-    try:
-        return describe(found)
-    except DeepgenError:
-        raise
-    except (Exception, SystemExit) as error:
-        plugin = f"{found.plugin.kind} '{found.plugin.name}'"
-        message = f"{plugin} of {found.source} cannot say what it is: {type(error).__name__}: {error}"
-        raise PluginError(message) from error
 
 
 def _own_version() -> str:
