@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deepgen.v1.job_pb2 import Attempt
 
+from ..kernel.attempt import CONSEQUENCE
 from . import records
 from .evidence import Secrets, tail
 from .executor import Exit
@@ -31,11 +32,6 @@ MEETING = re.compile(
     r"\brendezvous:|EADDRINUSE|Address already in use|DistStoreError|DistNetworkError|connectFullMesh"
     r"|waiting for clients|client socket has (timed out|failed to connect)"
 )
-CONSEQUENCE = re.compile(
-    r"Connection (closed|reset) by peer|Broken pipe|\bgloo\b|nccl(Remote|System|Internal)Error|NCCL communicator was"
-    r" abort|Socket Timeout"
-)
-"""What a rank says when another one has died; and what `MEETING` says may be one, too."""
 INTERRUPTED = 130
 USER = 2
 DEADLY = (4, 6, 7, 8, 9, 11, 15)
@@ -117,7 +113,7 @@ class _Case:
         self.said = list(self._read_errors())
         told = {said.rank for said in self.said} | {rank for rank in self.seen if self._code(rank) is not None}
         self.silent = [rank for rank in self.seen if rank not in told and rank not in self.done]
-        """Ranks that began and neither finished nor said why: a signal ended them."""
+        """Ranks that began and neither finished nor said why."""
 
     def diagnosis(self) -> Diagnosis:
         """The first that fits, from the surest to the most general."""
@@ -172,6 +168,11 @@ class _Case:
         memory = f"the kernel ended {exit.oom_kills} processes for lack of memory meanwhile" if exit.oom_kills else ""
         left = f"; it left behind {', '.join(exit.survivors[:8])}" if exit.survivors else ""
         code = exit.code or 0
+        gone = [rank for rank in exit.failed if rank in self.silent]
+        if gone and code == 0 and not exit.forced and not exit.survivors:
+            message = f"rank {gone[0]} ended by itself with exit code 0 before the run was done"
+            ending = [line for log in self._logs(gone[0]) for line in self._ending(log, 12)]
+            return self._say(Attempt.RANK_KILLED, message, evidence=ending)
         if not exit.forced and code <= 0:
             how = f"was ended by {_signal(-code)}" if code < 0 else "ended without an answer"
             if memory and len(self.done) != self.ranks:
@@ -264,10 +265,9 @@ class _Case:
             return self.exit.code if self.exit and self.ranks == 1 and self.exit.code in (USER, INTERRUPTED) else None
 
     def _logged_signal(self) -> int | None:
-        for line in reversed(tail(self.folder / records.LAUNCHER_LOG)):
-            if match := re.search(r"exits with return code = -(\d+)", line):
-                return int(match[1])
-        return None
+        lines = "\n".join(tail(self.folder / records.LAUNCHER_LOG))
+        numbers = re.findall(r"exits with return code = -(\d+)", lines)
+        return int(numbers[-1]) if numbers else None
 
     def _logs(self, rank: int | None = None) -> list[Path]:
         """Of one rank or of all, the launcher's last; those of the run folder only when this attempt wrote to them."""

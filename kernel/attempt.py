@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from .errors import Interrupted
 
 ROOM = 4096
 """Bytes that are kept on the disk for the words a rank ends with."""
+CONSEQUENCE = re.compile(
+    r"Connection (closed|reset) by peer|Broken pipe|\bgloo\b|nccl(Remote|System|Internal)Error|NCCL communicator was"
+    r" abort|Socket Timeout"
+)
+"""What a rank says when another one has died."""
 STOPPED = "stopped at once; the same command goes on from the last checkpoint, if there is one"
 
 
@@ -51,6 +57,23 @@ def code(attempt: Path, rank: int, number: int) -> None:
         _leave(attempt, f"rank_{rank}.code", f"{number}\n")
 
 
+def log(attempt: Path, rank: int, path: Path) -> None:
+    """Says where the log of the rank is."""
+    with contextlib.suppress(OSError):  # the run goes on without it
+        _leave(attempt, f"rank_{rank}.log", f"{path}\n")
+
+
+def log_of(attempt: Path, rank: int) -> Path | None:
+    """Where the log of a rank is, if it has got so far."""
+    record = attempt / f"rank_{rank}.log"
+    return Path(record.read_text(encoding="utf-8").removesuffix("\n")) if record.exists() else None
+
+
+def is_silent(attempt: Path, rank: int) -> bool:
+    """Whether a rank that has ended did so without a word: it, or what ran in it, was ended in the middle."""
+    return not any((attempt / f"rank_{rank}.{kind}").exists() for kind in ("done", "error", "code"))
+
+
 def stopped_at_once(attempt: Path | None) -> bool:
     """Whether a rank left without a word because somebody wanted it: the others' lost connections mean no failure."""
     if attempt is None:
@@ -61,9 +84,10 @@ def stopped_at_once(attempt: Path | None) -> bool:
 
 
 def first_error(attempt: Path) -> str | None:
-    """What the first rank to fail wrote down; the others failed because of it."""
+    """What the first rank to fail wrote down; the others failed because of it, as some of them say themselves."""
     records = sorted(attempt.glob("rank_*.error"), key=lambda record: record.stat().st_mtime_ns)
-    return records[0].read_text(encoding="utf-8").strip() if records else None
+    said = [record.read_text(encoding="utf-8").strip() for record in records]
+    return next((words for words in said if not CONSEQUENCE.search(words)), said[0] if said else None)
 
 
 def _end(attempt: Path, rank: int, kind: str, text: str) -> None:

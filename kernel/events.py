@@ -39,7 +39,10 @@ class EventStream:
         self._path = Path(folder) / FILE
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file: BinaryIO | None = self._path.open("ab+")
-        self._sequence = _last_sequence(self._file)
+        last = _last_event(self._file)
+        self._sequence = last.sequence if last is not None else 0
+        self.was_finished = last is not None and last.HasField("finished")
+        """When it was opened: what wrote to it before has said how it ended."""
         self._subscribers: list[Callable[[Event], None]] = []
         self._lock = threading.RLock()
         self._quiet_until: dict[str, float] = {}
@@ -228,6 +231,14 @@ def read_events(path: str | Path, follow: bool = False, poll: float = 0.2) -> It
         yield from reader.read()
 
 
+def finish(folder: Path, message: str, seconds: float) -> None:
+    """Says that an attempt has failed, in the place of rank 0, unless that has said how it ended."""
+    stream = EventStream(folder)
+    if not stream.was_finished:
+        stream.finished("failed", message, seconds=seconds)
+    stream.close()
+
+
 def _parse(line: bytes) -> Event | None:
     try:
         return json_format.Parse(line, Event(), ignore_unknown_fields=True)
@@ -235,13 +246,13 @@ def _parse(line: bytes) -> Event | None:
         return None
 
 
-def _last_sequence(file: BinaryIO) -> int:
-    """The number of the last whole event; a line that was cut short by a kill is taken off."""
+def _last_event(file: BinaryIO) -> Event | None:
+    """The last whole event; a line that was cut short by a kill is taken off."""
     file.seek(0)
     last = deque(file, maxlen=100)
     if last and not last[-1].endswith(b"\n"):
         file.truncate(file.seek(0, os.SEEK_END) - len(last.pop()))
-    return next((event.sequence for line in reversed(last) if (event := _parse(line)) is not None), 0)
+    return next((event for line in reversed(last) if (event := _parse(line)) is not None), None)
 
 
 def _text(value: object) -> str:

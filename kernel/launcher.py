@@ -1,7 +1,8 @@
 """Starts the ranks of a run on this machine and waits for them: `deepgen run` without the weight of another launcher.
 
-Stdlib only, so that the ranks' own imports begin at once. The ranks meet through a file, not a port: two runs on one
-machine cannot take each other's port or join each other by mistake. For several hosts use the `deepspeed` launcher.
+Stdlib only until a rank dies, so that the ranks' own imports begin at once. The ranks meet through a file, not a port:
+two runs on one machine cannot take each other's port or join each other by mistake. For several hosts use the
+`deepspeed` launcher.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from .attempt import STOPPED, first_error, stopped_at_once
+from .attempt import STOPPED, failed, first_error, is_silent, log_of, stopped_at_once
 from .errors import Interrupted
 
 SECONDS_TO_REPORT = 15.0
@@ -40,11 +42,11 @@ def launch(reference: str, tokens: Sequence[str], ranks: int) -> int:
     try:
         for rank in range(ranks):
             _children.append(subprocess.Popen(command, env=_environment(rank, ranks, attempt)))
-        codes = _wait()
+        codes = _wait(attempt)
         if stopped_at_once(attempt):
             print(f"deepgen: {STOPPED}", file=sys.stderr)
             return Interrupted.exit_code
-        for line in _first_error(attempt, codes):
+        for line in (first_error(attempt) or "").splitlines():
             print(f"deepgen: {line}", file=sys.stderr)
         return _verdict(codes)
     finally:
@@ -84,16 +86,39 @@ def _environment(rank: int, ranks: int, attempt: Path) -> dict[str, str]:
     return environment
 
 
-def _wait() -> list[int]:
+def _wait(attempt: Path) -> list[int]:
     """The exit codes, by rank. When one rank fails, the others get time to report and are then ended."""
-    deadline = None
-    while any(child.poll() is None for child in _children):
-        if deadline is None and any(child.returncode not in (None, 0) for child in _children):
+    codes: dict[int, int] = {}
+    deadline, begin = None, time.monotonic()
+    while len(codes) < len(_children):
+        for rank, child in enumerate(_children):
+            if rank not in codes and child.poll() is not None:
+                codes[rank] = child.returncode
+                if is_silent(attempt, rank):
+                    codes[rank] = codes[rank] if codes[rank] < 0 else 1  # also one of 0: it did not do its part
+                    _speak_for(attempt, rank, child.returncode, time.monotonic() - begin)
+        if deadline is None and any(codes.values()):
             deadline = time.monotonic() + SECONDS_TO_REPORT
         if deadline is not None and time.monotonic() > deadline:
             _end()
+            return [codes.get(rank, child.returncode) for rank, child in enumerate(_children)]
         time.sleep(0.05)
-    return [child.returncode for child in _children]
+    return [codes[rank] for rank in range(len(_children))]
+
+
+def _speak_for(attempt: Path, rank: int, code: int, seconds: float) -> None:
+    """Says how a rank has ended that could not say so, to the other ranks as well; of rank 0, also in the record."""
+    words = f"rank {rank} ended by itself with exit code {code} before the run was done"
+    if code < 0:
+        hint = "; the machine may be out of memory" if code == -signal.SIGKILL else ""
+        words = f"rank {rank} was ended by {signal.Signals(-code).name}{hint}"
+    log = log_of(attempt, rank)
+    failed(attempt, rank, f"{words}; its log is {log}" if log is not None else words)
+    if rank == 0 and log is not None:
+        from .events import finish
+
+        with suppress(OSError):
+            finish(log.parents[1], words, seconds)
 
 
 def _end() -> None:
@@ -107,19 +132,6 @@ def _end() -> None:
         if child.poll() is None:
             child.kill()
             child.wait()
-
-
-def _first_error(attempt: Path, codes: Sequence[int]) -> list[str]:
-    """What the first rank to fail wrote down; the others failed because of it."""
-    if (said := first_error(attempt)) is not None:
-        return said.splitlines()
-    killed = [(rank, code) for rank, code in enumerate(codes) if code < 0]
-    if killed:
-        rank, code = killed[0]
-        name = signal.Signals(-code).name
-        hint = "; the machine may be out of memory" if name == "SIGKILL" else ""
-        return [f"rank {rank} was ended by {name}{hint}"]
-    return []
 
 
 def _verdict(codes: Sequence[int]) -> int:

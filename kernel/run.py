@@ -104,6 +104,8 @@ def run(scene: Scene, terminal: Terminal) -> None:
     engine = Engine.start(scene.read(EngineSettings))
     folder = _folder(scene, engine)
     terminal.move_log(folder.path / "log" / f"rank_{engine.rank}.log")
+    if (supervised := attempt.folder()) is not None:
+        attempt.log(supervised, engine.rank, terminal.log)
     if engine.rank != 0:
         Phases(scene, engine, folder, Silent(), stop).run()
         return

@@ -2,7 +2,8 @@
 
 Rank 0 starts `python -m deepgen.kernel.tracking RUN_FOLDER` and holds one end of a pipe. The tracker follows the run's
 event stream. It knows that the run is over when the pipe closes: with a Finished event as the last one the run ended
-by itself, without one it was killed. What MLflow did not take is offered again later, also after a resumed attempt.
+by itself, or its launcher has said how rank 0 ended; without one all of it was killed. What MLflow did not take is
+offered again later, also after a resumed attempt.
 
 `python -m deepgen.kernel.tracking RUN_FOLDER STATUS REASON` records a run that has ended, as far as it is not recorded,
 and closes it as FINISHED, FAILED or KILLED: for whoever knows better than the events, or when MLflow was gone too long.
@@ -47,6 +48,8 @@ SECONDS_BETWEEN_RECORDS = 5.0
 SECONDS_BETWEEN_ATTEMPTS = 30.0
 SECONDS_BEFORE_IMPORT = 60.0
 """MLflow's import takes seconds of CPU: it waits until the ranks have started, which their first progress shows."""
+SECONDS_FOR_THE_LAUNCHER = 2.0
+"""To notice that rank 0 has ended without a word, and to say so in the events."""
 SECONDS_AT_THE_END = 3600
 """The longest that sending a large model folder may take after the run has ended."""
 
@@ -185,7 +188,15 @@ class _Follower:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(SECONDS_AT_THE_END)
         self._read()
+        if self._may_be_spoken_for():
+            time.sleep(SECONDS_FOR_THE_LAUNCHER)
+            self._read()
         return 0 if self._try(self._record) and self._try(self._end) else 1
+
+    def _may_be_spoken_for(self) -> bool:
+        """Rank 0 has ended without a word, which its launcher says in its place."""
+        last = self._events[-1] if self._events else self._last
+        return last is not None and not last.HasField("finished")
 
     def record_all(self, ended: tuple[str, str]) -> int:
         """Records what is there and closes the run with this status and reason; gives the exit code."""

@@ -104,6 +104,12 @@ def test_by_how_it_ended(folder: Path, exit: Exit, cause: str, words: str) -> No
     assert words in found.message
 
 
+def test_a_rank_that_ends_the_program_with_exit_code_0_has_failed(folder: Path) -> None:
+    found = diagnose(folder, ended(0, failed=(1,)))
+    words = "rank 1 ended by itself with exit code 0 before the run was done"
+    assert (name(found.cause), found.message) == ("RANK_KILLED", words)
+
+
 def test_what_others_say_of_a_killed_rank_is_not_the_cause(folder: Path) -> None:
     said(folder, 0, PEER)
     found = diagnose(folder, ended(1, failed=(1,)))
@@ -236,7 +242,7 @@ def test_a_run_that_had_succeeded_before_its_processes_were_killed(folder: Path)
         ({"ranks": 1, "signal": {"0": 11}}, "RANK_KILLED"),
         ({"ranks": 2, "exit": {"0": 1}, "error": {"0": "[Errno 28] No space left on device"}}, "DISK_FULL"),
         ({"ranks": 2, "exit": {"0": 1}, "error": {"0": "CUDA out of memory"}}, "DEVICE_OOM"),
-        ({"ranks": 2, "unrecorded": [0]}, "LAUNCHER_LOST"),
+        ({"ranks": 2, "unrecorded": [0]}, "RANK_KILLED"),
         ({"ranks": 2}, "COMPLETED"),
     ],
 )
