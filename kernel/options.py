@@ -99,7 +99,11 @@ class Option:
 
 @cache
 def options_of(owner: type, declared_by: str) -> tuple[Option, ...]:
-    """The options that a dataclass declares, inherited ones first."""
+    """The options that a dataclass declares, inherited ones first.
+
+    Raises:
+        PluginError: an option without a default, or of a type or with a default that nobody could write in a scene.
+    """
     if not dataclasses.is_dataclass(owner):
         return ()
     hints = _hints(owner, declared_by)
@@ -111,7 +115,11 @@ def options_of(owner: type, declared_by: str) -> tuple[Option, ...]:
         if field.default is not dataclasses.MISSING:
             default = field.default
         elif field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
+            try:
+                default = field.default_factory()
+            except (Exception, SystemExit) as error:
+                words = f"option '{field.name}' has a default that cannot be made: {type(error).__name__}: {error}"
+                raise PluginError(f"{declared_by}: {words}") from error
         else:
             raise PluginError(f"{declared_by}: option '{field.name}' has no default; give it one (None if need be)")
         hint = hints[field.name]
@@ -119,6 +127,13 @@ def options_of(owner: type, declared_by: str) -> tuple[Option, ...]:
         if typing.get_origin(hint) is typing.Annotated:
             hint, *rest = typing.get_args(hint)
             marks = tuple(rest)
+        option = f"{declared_by}: option '{field.name}' of the class {owner.__qualname__}"
+        if not parsing.is_type(hint):
+            name = hint.__qualname__ if isinstance(hint, type) else str(hint)
+            raise PluginError(f"{option} has the type {name}; it can be {parsing.TYPES}")
+        if not parsing.is_value(default):
+            name = type(default).__qualname__
+            raise PluginError(f"{option} has a default of the type {name}, which cannot be written in a scene")
         found.append(
             Option(
                 name=field.name,
@@ -163,7 +178,7 @@ def _hints(owner: type, declared_by: str) -> dict[str, Any]:
             if name in names:
                 try:
                     hints[name] = eval(hint, vars(sys.modules[part.__module__])) if isinstance(hint, str) else hint
-                except (NameError, TypeError) as error:
+                except Exception as error:
                     raise PluginError(f"{declared_by}: the type of option '{name}' is not known: {error}") from None
     return hints
 

@@ -15,6 +15,8 @@ from .errors import did_you_mean
 Raw = str | None | Sequence[Any] | Mapping[str, Any]
 """A value as it was written: the text of a scalar, or a list or mapping of such."""
 
+TYPES = "bool, int, float, str, Literal['a', 'b'], tuple[str, ...], dict[str, str], or several with |, as in int | None"
+"""What values can be of, as it is written in Python."""
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -48,6 +50,28 @@ def words(kind: Any, is_path: bool = False) -> str:
         else:
             kinds.append({bool: "true or false", int: "whole number", float: "number"}.get(part, str(part)))
     return " or ".join(kinds)
+
+
+def is_type(kind: Any) -> bool:
+    """Whether values of a type can be read and written: of one of `TYPES`, or of a union of them."""
+    return all(part is type(None) or _is_one_type(part) for part in parts(kind))
+
+
+def _is_one_type(kind: Any) -> bool:
+    if choices := literals(kind):
+        return all(isinstance(choice, str | int) for choice in choices)
+    if typing.get_origin(kind) in (tuple, list):
+        return any(map(_is_one_type, typing.get_args(kind)[:1]))
+    return typing.get_origin(kind) is dict or kind in (bool, int, float, str, dict)
+
+
+def is_value(value: Any) -> bool:
+    """Whether a value can be written and read again."""
+    if type(value) in (tuple, list):
+        return all(map(is_value, value))
+    if type(value) is dict:
+        return all(type(key) is str for key in value) and all(map(is_value, value.values()))
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def plain(value: Any) -> str:

@@ -29,6 +29,7 @@ from .architectures import register_model as register_model
 from .contracts import Metric, Model, Outputter, Plugin, Processor, Trainer
 from .errors import DeepgenError, NoPlugin, PluginError, did_you_mean
 from .offers import blame, offers
+from .options import options_of
 
 KINDS: dict[str, type[Plugin]] = {
     "processor": Processor,
@@ -105,7 +106,7 @@ def load_file(path: str) -> None:
     A copy of a file that was imported is the same one: models whose folders hold it may be loaded side by side.
 
     Raises:
-        PluginError: no such file, an error while it was imported, or no plugin in it.
+        PluginError: no such file, an error while it was imported, no plugin in it, or an option that none can have.
     """
     file = Path(path).resolve()
     if file in _from_files.values():
@@ -136,6 +137,11 @@ def load_file(path: str) -> None:
         _forget(name)
         raise PluginError(f"--plugin {path} registers no plugin; decorate a class with @processor('name') or the like")
     for kind, plugin_name in added:
+        try:
+            options_of(_registered[kind, plugin_name], f"{kind} {plugin_name}")
+        except PluginError as error:
+            _forget(name)
+            raise PluginError(f"--plugin {path}: {error}") from error
         if (spot := _in_tree(kind, plugin_name)) is not None:
             _forget(name)
             raise PluginError(f"{kind} '{plugin_name}' is registered twice: in {spot} and in {file}")
@@ -216,6 +222,7 @@ def find(kind: str, name: str) -> Found:
     if (kind, name) not in _registered:
         raise PluginError(f"{place} registers no {kind} called '{name}'; decorate its class with @{kind}('{name}')")
     plugin = _registered[kind, name]
+    options_of(plugin, f"{kind} {name}")
     return Found(plugin, "in the tree" if spot is not None else place, _version(plugin))
 
 

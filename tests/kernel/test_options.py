@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -176,6 +177,33 @@ def test_the_type_of_an_option_is_known() -> None:
 
     with pytest.raises(PluginError, match="type of option 'size' is not known"):
         options_of(Strange, "test")
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "words"),
+    [
+        (complex, 1j, "the type complex; it can be bool, int, float, str, Literal"),
+        (Path | None, None, "the type pathlib.Path | None; it can be"),
+        (tuple, (), "the type tuple; it can be"),
+        (tuple[complex, ...], (), "the type tuple[complex, ...]; it can be"),
+        (tuple[int | str, ...], (), "the type tuple[int | str, ...]; it can be"),
+        (Literal[1.5], 1.5, "the type typing.Literal[1.5]; it can be"),
+        (str, Path("x"), "a default of the type PosixPath, which cannot be written in a scene"),
+        (dict[str, Any], {"a": [1j]}, "a default of the type dict, which cannot be written in a scene"),
+    ],
+    ids=str,
+)
+def test_an_option_that_no_scene_could_hold(kind: Any, default: Any, words: str) -> None:
+    made = make_dataclass("Made", [("given", kind, field(default_factory=lambda: default))])
+    with pytest.raises(PluginError) as error:
+        options_of(made, "test")
+    assert str(error.value).startswith(f"test: option 'given' of the class Made has {words}")
+
+
+def test_a_default_that_cannot_be_made() -> None:
+    made = make_dataclass("Made", [("given", int, field(default_factory=lambda: 1 // 0))])
+    with pytest.raises(PluginError, match=r"^test: option 'given' has a default that cannot be made: ZeroDivisionError"):
+        options_of(made, "test")
 
 
 def test_a_class_without_options() -> None:

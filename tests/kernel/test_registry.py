@@ -117,6 +117,22 @@ def test_a_file_that_ends_the_program_is_refused(tmp_path: Path, capsys: pytest.
         registry.find("metric", "toy_that_exits")
 
 
+def test_a_file_with_an_option_of_a_type_that_none_can_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = toy(tmp_path, "toy_of_a_type")
+    path.write_text(path.read_text().replace("weight: float = 1.0", "weight: complex = 1j"))
+    scene = tmp_path / "scene.yaml"
+    scene.write_text("task: seq2label\n")
+    words = f"{path}: metric toy_of_a_type: option 'weight' of the class Toy has the type complex; it can be bool, int,"
+    check = ["check", str(scene), "--plugin"]
+    for command in (["plugins", "--plugin", str(path)], ["plugin", "check", str(path)], [*check, str(path)]):
+        assert main(command) == 2
+        assert capsys.readouterr().err.startswith(f"deepgen: --plugin {words}")
+    assert main([*check, f"exec:{sys.executable} -m deepgen.controller.cli plugin serve {path}"]) == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+    with pytest.raises(PluginError, match="no metric is called 'toy_of_a_type'"):
+        registry.find("metric", "toy_of_a_type")
+
+
 def test_a_folder_is_no_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = f"{tmp_path}: is a folder; give the Python file in it that holds the plugins"
     with pytest.raises(PluginError, match=f"^--plugin {words}$"):
