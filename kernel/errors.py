@@ -4,7 +4,8 @@
     ├── UserError               the user can mend it: one line, exit code 2, never a traceback
     │   ├── SceneError          a setting, a header or a scene file
     │   ├── PluginError         a plugin is missing, broken or named twice
-    │   │   └── NoPlugin        the one of a kind and name: missing, or cannot be imported
+    │   │   ├── NoPlugin        the one of a kind and name: missing, or cannot be imported
+    │   │   └── PluginFailed    a processor raised something of its own; a log tells where
     │   └── DataError           a file or a row of it
     └── RunError                the run failed: one line with the cause, exit code 1
         └── Interrupted         Ctrl-C or SIGTERM: exit code 130
@@ -43,6 +44,15 @@ class NoPlugin(PluginError):
         """`plugin` is its title, such as "metric 'acc'"."""
         super().__init__(message)
         self.plugin = plugin
+
+
+class PluginFailed(PluginError):
+    """A processor raised something of its own."""
+
+    def __init__(self, message: str, rank: int | None = None) -> None:
+        """`rank` is the one whose log has the traceback; None where none has it yet."""
+        super().__init__(message)
+        self.rank = rank
 
 
 class DataError(UserError):

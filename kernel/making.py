@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .errors import DataError, DeepgenError, PluginError, RunError, SceneError
+from .errors import DataError, DeepgenError, PluginError, PluginFailed, RunError, SceneError
 from .processing import LENGTH, ROW, Made, PerThread, Processing, in_order
 from .readers import chunks
 from .rows import Chunk, Source, shown
@@ -68,6 +68,8 @@ class Part:
             self.outcome.error = [type(error).__name__, str(error)]
             if isinstance(error, PluginError) and error.__cause__ is not None:
                 traceback.print_exception(error.__cause__)  # where in the plugin it was: into the log of the rank
+            if isinstance(error, PluginFailed):
+                error.rank = self.rank
             return self.outcome, error
         return self.outcome, None
 
@@ -142,6 +144,8 @@ def judge(outcomes: Sequence[Outcome], processing: Processing) -> None:
     for rank, outcome in enumerate(outcomes):
         if outcome.error is not None:
             kind, message = outcome.error
+            if kind == PluginFailed.__name__:
+                raise PluginFailed(message, rank)
             raise kinds[kind](message) if kind in kinds else RunError(f"features, rank {rank}: {kind}: {message}")
     emitted = [outcome.fields for outcome in outcomes if outcome.fields is not None]
     for names in emitted:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from . import registry
 from .contracts import BadRows, Field, Processor
 from .drawing import draws
-from .errors import DeepgenError, PluginError, SceneError, did_you_mean
+from .errors import DeepgenError, PluginError, PluginFailed, SceneError, did_you_mean
 from .plugin_code import sources
 from .readers import parse
 from .rows import Block, Chunk, Reject, Source, source
@@ -84,7 +84,7 @@ class Processing:
         """The features of every good row of a chunk.
 
         Raises:
-            PluginError: a processor failed, or did not give what it declares.
+            PluginFailed: a processor failed. PluginError: one did not give what it declares.
         """
         return self.make(chunk, parse(self.source, chunk))
 
@@ -114,7 +114,7 @@ class Processing:
                 except (Exception, SystemExit) as error:
                     where = f"{block.file}:{block.lines[0]} to {block.lines[-1]}" if len(block.lines) else block.file
                     message = f"processor '{processor.name}' failed on {where}: {type(error).__name__}: {error}"
-                    raise PluginError(message) from error
+                    raise PluginFailed(message) from error
             if bad:
                 mask = np.ones(len(block.rows), bool)
                 mask[list(bad)] = False

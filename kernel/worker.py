@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from . import attempt
-from .errors import DeepgenError, Interrupted, RunError, SceneError, UserError
+from .errors import DeepgenError, Interrupted, PluginFailed, RunError, SceneError, UserError
 from .stand_ins.loading import let_go
 from .terminal import Terminal
 
@@ -46,6 +46,11 @@ def _main(argv: Sequence[str] | None, rank: int, terminal: Terminal) -> int:
         return 0
     except Interrupted as error:
         _report(str(error), rank, terminal)
+        return error.exit_code
+    except PluginFailed as error:
+        if error.rank is None:
+            traceback.print_exc()
+        _report(f"{error}{_see(terminal, error.rank)}", rank, terminal)
         return error.exit_code
     except UserError as error:
         _report(str(error), rank, terminal)
@@ -95,8 +100,10 @@ def _report(message: str, rank: int, terminal: Terminal) -> None:
         terminal.say(f"deepgen: {message}")
 
 
-def _see(terminal: Terminal) -> str:
-    return f"; the whole story is in {terminal.log}"
+def _see(terminal: Terminal, rank: int | None = None) -> str:
+    """Where more is said: the log of this rank, or of another one."""
+    log = terminal.log if rank is None else terminal.log.with_name(f"rank_{rank}.log")
+    return f"; the whole story is in {log}"
 
 
 def _first_line(error: BaseException) -> str:

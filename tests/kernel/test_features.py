@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from deepgen.kernel import readers
-from deepgen.kernel.errors import DataError, PluginError, SceneError
+from deepgen.kernel.errors import DataError, PluginFailed, SceneError
 from deepgen.kernel.features import Features, prepare
 from deepgen.kernel.scene import Scene
 
@@ -245,12 +245,13 @@ def test_a_broken_processor_is_named_on_every_rank(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(readers, "BLOCK", 10)
-    Path("rows.tsv").write_text("fine\t1\nwell\t0\nboom\t0\n", encoding="utf-8")
+    Path("rows.tsv").write_text("fine\t1\nboom\t0\ngood\t0\nwell\t0\n", encoding="utf-8")
     for found in by_ranks(
         ranks, lambda **who: prepare(make_scene("rows.tsv", model_header="broken:text"), "train", None, **who)
     ):
-        assert isinstance(found, PluginError), found
-        assert str(found) == "processor 'broken' failed on rows.tsv:3 to 3: KeyError: 'boom'"
+        assert isinstance(found, PluginFailed), found
+        assert str(found) == "processor 'broken' failed on rows.tsv:2 to 2: KeyError: 'boom'"
+        assert found.rank == ranks - 1, "whose log has the traceback"
     assert 'letters.py", line' in capfd.readouterr().err, "the traceback is that of the plugin"
 
 

@@ -202,7 +202,7 @@ def test_an_option_that_no_scene_could_hold(kind: Any, default: Any, words: str)
 
 def test_a_default_that_cannot_be_made() -> None:
     made = make_dataclass("Made", [("given", int, field(default_factory=lambda: 1 // 0))])
-    with pytest.raises(PluginError, match=r"^test: option 'given' has a default that cannot be made: ZeroDivisionError"):
+    with pytest.raises(PluginError, match="'given' has a default that cannot be made: ZeroDivisionError: integer"):
         options_of(made, "test")
 
 

@@ -16,6 +16,7 @@ MakeScene = Callable[..., Scene]
     ("text", "words"),
     [
         ("nothing", "processor 'broken' did not give 'broken', which it declares"),
+        ("the end", "processor 'broken' failed on rows.tsv:1 to 2: SystemExit: 0"),
         ("of others", "processor 'broken' named row 2 as a bad one, of rows 0 to 1"),
         (
             "without words",
