@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...kernel import registry
 from ...kernel.endpoints import Endpoint, is_endpoint, parse
 from ...kernel.errors import UserError, did_you_mean
 from .arguments import JSON, Given, Option, help_of, read
@@ -17,6 +16,7 @@ from .display import width
 if TYPE_CHECKING:
     from deepgen.v1.plugin_pb2 import PluginDescriptor
 
+    from ..conformance.near import Near
     from ..conformance.report import Report
 
 OVER = ("both", "process", "wire")
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError("give one endpoint, or files and names of plugins, but not both")
         _wire(parse(words[0]), given, only, report)
     else:
-        named = _named(words)
+        subjects = _offered(words)
         if over != "wire":
-            _process(named, given, only, report)
+            _process(subjects, given, only, report)
         if over != "process":
             served = (sys.executable, "-m", "deepgen.controller.cli", "plugin", "serve", *words)
             _wire(Endpoint(f"exec:{shlex.join(served)}", "exec", command=served), given, only, report)
@@ -75,26 +75,21 @@ def main(arguments: Sequence[str]) -> int:
     return report.code
 
 
-def _named(words: Sequence[str]) -> list[tuple[str, str]]:
-    """The plugins that are meant: those of files, and those named."""
-    named: list[tuple[str, str]] = []
-    for word in words:
-        kind, colon, name = word.partition(":")
-        if colon and kind in registry.KINDS:
-            registry.find(kind, name)
-            named.append((kind, name))
-            continue
-        registry.load_file(word)
-        named += registry.plugins_of(word)
-    return named
-
-
-def _process(named: Sequence[tuple[str, str]], given: Given, only: str, report: Report) -> None:
-    from ..conformance.case import Case, spelled
+def _offered(words: Sequence[str]) -> list[Near]:
+    """The plugins that are meant, those of files and those named, as classes in this process."""
     from ..conformance.near import registered
+    from ..plugin_server.offers import offered
+
+    found, notes = offered(words)
+    for note in notes:
+        print(note, file=sys.stderr)
+    return [registered(kind, name) for kind, name in found]
+
+
+def _process(subjects: Sequence[Near], given: Given, only: str, report: Report) -> None:
+    from ..conformance.case import Case, spelled
     from ..conformance.suite import of_case
 
-    subjects = [registered(kind, name) for kind, name in named if kind in ("processor", "metric", "outputter")]
     _declared(_texts(given), [subject.descriptor for subject in subjects])
     for subject in subjects:
         case = Case(subject, spelled(subject.descriptor, _texts(given)), given.has("quick"))

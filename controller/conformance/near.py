@@ -29,7 +29,11 @@ from .subject import Failed, Unread
 
 
 def registered(kind: str, name: str) -> Near:
-    """A plugin of this process's registry."""
+    """A plugin of this process's registry.
+
+    Raises:
+        PluginError: it cannot say what it is.
+    """
     found = registry.find(kind, name)
     return Near(found.plugin, describe(found))
 
@@ -48,13 +52,8 @@ class Near:
         if instance not in self._made or self._made[instance][0] != wanted:
             self._made[instance] = (wanted, _guarded(lambda: self._make(*wanted)))
         made = self._made[instance][1]
-        if made.kind == "processor":
-            return ConfigureResponse(
-                fields=[field_message(field) for field in made.fields()],
-                class_names=made.class_names(),
-                reference_column=made.reference_column() or "",
-            )
-        return ConfigureResponse(keys=made.keys() if made.kind == "metric" else ())
+        answer: ConfigureResponse = _guarded(lambda: _answer(made))
+        return answer
 
     def _make(self, options: Mapping[str, str], inputs: Sequence[str], output: str) -> Any:
         owner = f"{self.plugin.kind} {self.plugin.name}"
@@ -93,7 +92,7 @@ class Near:
 
     def draw(self, instance: str, fields: pa.RecordBatch, keys: np.ndarray) -> pa.RecordBatch:
         made = self._made[instance][1]
-        declared: dict[str, Field] = {field.name: field for field in made.fields()}
+        declared: dict[str, Field] = _guarded(lambda: {field.name: field for field in made.fields()})
         rows = {name: _taken(declared[name], fields.column(name)) for name in fields.schema.names}
         drawn = _guarded(lambda: made.draw(rows, keys))
         return batch_of({name: pa.array([_listed(value) for value in values]) for name, values in drawn.items()})
@@ -115,7 +114,8 @@ class Near:
 
     def columns(self, instance: str, problem: str, result_columns: Sequence[str]) -> list[str]:
         made = self._made[instance][1]
-        return list(_guarded(lambda: made.columns(problem, tuple(result_columns))))
+        given: list[str] = _guarded(lambda: list(made.columns(problem, tuple(result_columns))))
+        return given
 
     def format(self, instance: str, predictions: Predictions) -> list[str] | list[bytes]:
         made = self._made[instance][1]
@@ -136,13 +136,26 @@ class Near:
         raise NotImplementedError("a model is checked where it is served")
 
 
+def _answer(made: Any) -> ConfigureResponse:
+    """What an instance says of itself."""
+    if made.kind == "processor":
+        return ConfigureResponse(
+            fields=[field_message(field) for field in made.fields()],
+            class_names=made.class_names(),
+            reference_column=made.reference_column() or "",
+        )
+    return ConfigureResponse(keys=made.keys() if made.kind == "metric" else ())
+
+
 def _guarded(call: Callable[[], Any]) -> Any:
-    """What a call gives; what it raises is the plugin's answer, too."""
+    """What a call gives; what it raises is the plugin's answer, too, also where it would end this process."""
     try:
         return call()
     except BadRows as error:
         raise Unread(error.rows) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise Failed(type(error).__name__, str(error)) from error
 
 

@@ -130,7 +130,9 @@ def _outcome(check: Check, what: Server | Case, of: str, over: str) -> Outcome:
         result, words = "failed", ("a call that is right", str(refused), "an answer")
     except grpc.RpcError as error:
         result, words = "failed", ("a call that is right", str(Refused(error)), "an answer")
-    except Exception as error:  # an answer that nobody thought of
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an answer that nobody thought of, or a plugin in this process that would end it
         where = traceback.extract_tb(error.__traceback__)[-1]
         came = f"what cannot be read: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         result, words = "failed", ("a call that is right", short(came), "an answer as the protocol says")

@@ -70,7 +70,13 @@ def test_the_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "says"),
     [
         ([], "deepgen plugin check takes a file, KIND:NAME or an endpoint"),
-        (["nowhere.py"], "nowhere.py: no such file"),
+        (["nowhere.py"], "deepgen: nowhere.py: no such file; give a Python file with plugins, or KIND:NAME"),
+        (["text.txt"], "deepgen: text.txt: not a Python file"),
+        (["broken.py"], "deepgen: broken.py cannot be imported: ZeroDivisionError"),
+        (["metrics:acc"], "no kind of plugin is called 'metrics'; did you mean 'metric'?"),
+        (["model:seq2label"], "deepgen: model 'seq2label' is not served: the ranks build and train its module"),
+        (["model:seq2label", "--over", "wire"], "deepgen: model 'seq2label' is not served"),
+        (["trainer:no_such"], "is not served: it steers the ranks"),
         (["metric:no_such"], "no metric is called 'no_such'"),
         (["metric:acc", "--only", "handshakes"], "--only handshakes: no check begins so"),
         (["metric:acc", "--over", "air"], "--over air is not one of both, process, wire"),
@@ -85,11 +91,17 @@ def test_the_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["grpc://example.org:1"], "without TLS only this machine is spoken to"),
     ],
 )
-def test_mistakes_are_one_line(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_line(
+    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("some text")
+    Path("broken.py").write_text("1 / 0")
     assert main(["plugin", "check", *words]) == 2
-    told = capsys.readouterr().err
-    assert says in told
-    assert len(told.splitlines()) == 1
+    shown = capsys.readouterr()
+    assert says in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert shown.out == ""
 
 
 def test_a_server_that_is_away_is_a_failed_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
