@@ -93,8 +93,8 @@ class Case:
         """Rows that it reads, of the family of values of which it takes the most.
 
         Raises:
-            Skipped: there are not enough.
-            Wrong: it fails at each, and names no bad row of any.
+            Skipped: there are not enough; it names the others as bad rows.
+            Wrong: there are not enough, and it fails at some.
         """
         instance, best = self.main, Sample(pa.RecordBatch.from_pydict({}), ())
         refused: list[Exception] = []
@@ -109,8 +109,8 @@ class Case:
                 break
         if len(best.rows) >= LEAST:
             return best
-        if refused and all(isinstance(one, Failed) for one in refused):
-            raise Wrong(f"rows of texts, such as {values['sentences'][3]!r}", refused[0], "features, or bad rows")
+        if failed := next((one for one in refused if isinstance(one, Failed)), None):
+            raise Wrong(f"rows of texts, such as {values['sentences'][3]!r}", failed, "features, or bad rows")
         words = short(refused[-1], 160) if refused else "none was tried"
         raise Skipped(f"no rows were found that it can read: {words}")
 

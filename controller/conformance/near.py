@@ -24,6 +24,7 @@ from ...kernel.options import build, options_of
 from ...kernel.payload import batch_of
 from ...kernel.pretrained import Pretrained, PretrainedSettings
 from ...kernel.schemas import field_message
+from ..plugin_server.processors import checked
 from . import tokenizer
 from .subject import Failed, Unread
 
@@ -86,16 +87,21 @@ class Near:
 
     def process(self, instance: str, columns: pa.RecordBatch) -> pa.RecordBatch:
         made = self._made[instance][1]
-        values = _guarded(lambda: made.process(columns.columns))
+        given: pa.RecordBatch = _guarded(lambda: checked(made, made.process(columns.columns), columns.num_rows))
         made.cut.clear()
-        return batch_of(values)
+        return given
 
     def draw(self, instance: str, fields: pa.RecordBatch, keys: np.ndarray) -> pa.RecordBatch:
         made = self._made[instance][1]
         declared: dict[str, Field] = _guarded(lambda: {field.name: field for field in made.fields()})
         rows = {name: _taken(declared[name], fields.column(name)) for name in fields.schema.names}
-        drawn = _guarded(lambda: made.draw(rows, keys))
-        return batch_of({name: pa.array([_listed(value) for value in values]) for name, values in drawn.items()})
+
+        def draw() -> pa.RecordBatch:
+            drawn = made.draw(rows, keys)
+            return batch_of({name: pa.array([_listed(value) for value in values]) for name, values in drawn.items()})
+
+        given: pa.RecordBatch = _guarded(draw)
+        return given
 
     def update(self, instance: str, predictions: Predictions) -> State:
         made = self._made[instance][1]

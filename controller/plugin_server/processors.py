@@ -40,7 +40,7 @@ class Processors(ProcessorServiceServicer):
             processor = cast(Processor, plugin)
             try:
                 made = processor.process(columns)
-                self._payloads.write(_checked(processor, made, len(columns[0])), request.room, answer.fields)
+                self._payloads.write(checked(processor, made, len(columns[0])), request.room, answer.fields)
             except BadRows as error:
                 answer = _bad(error)
             except Refused:
@@ -99,7 +99,12 @@ def _texts(batch: pa.RecordBatch, processor: Processor) -> list[pa.Array]:
     return columns
 
 
-def _checked(processor: Processor, made: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+def checked(processor: Processor, made: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+    """What a processor made of some rows.
+
+    Raises:
+        PluginError: it is not a value a row.
+    """
     for name, array in made.items():
         if len(array) != rows:
             raise PluginError(f"processor '{processor.name}' gave {len(array)} values of '{name}' for {rows} rows")

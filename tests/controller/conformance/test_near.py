@@ -10,6 +10,7 @@ import pytest
 from deepgen.controller.cli import main
 
 QUITTING = Path(__file__).with_name("quitting_plugins.py")
+LACKING = Path(__file__).with_name("lacking_plugin.py")
 NO_DESCRIPTION = """
 import sys
 from dataclasses import dataclass
@@ -55,6 +56,16 @@ def test_a_plugin_that_cannot_describe_itself_is_one_line(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == f"deepgen: processor 'says_nothing' of {file} cannot say what it is: {says}\n"
+
+
+@pytest.mark.parametrize("over", ["process", "wire"])
+def test_a_value_too_few_is_said_in_the_words_of_a_run(over: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plugin", "check", str(LACKING), "--over", over, "--only", "processor", "--quick", "-o", "json"]
+    assert main(words) == 1
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    came = {one["plugin"]: one["came"] for one in found if one["check"] == "processor.fields"}
+    told = "PluginError: processor 'lacks_one' gave 23 values of 'labels' for 24 rows"
+    assert came == {"processor lacks_one": told}
 
 
 def test_ctrl_c_ends_the_suite(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
