@@ -166,7 +166,7 @@ def _command(text: str, rest: str) -> tuple[str, ...]:
     except ValueError as error:
         raise PluginError(f"--plugin {text}: {str(error).lower()}; quote it as for a shell") from None
     if not words:
-        raise PluginError(f"--plugin {text}: names no program; give one, as in exec:./my_plugin")
+        raise PluginError(f"--plugin {text.rstrip()} names no program; give one, as in exec:./my_plugin")
     program = shutil.which(words[0])
     if program is None:
         there = Path(words[0]).is_file()

@@ -179,7 +179,7 @@ class Link:
         if code == grpc.StatusCode.NOT_FOUND:
             return NotConfigured(details)
         if code == grpc.StatusCode.UNAUTHENTICATED and self.process is None:
-            return PluginError(f"--plugin {self.endpoint.text}: {_unknown(self.endpoint, bool(self._metadata))}")
+            return PluginError(f"--plugin {self.endpoint.text}: {unauthenticated(self.endpoint, bool(self._metadata))}")
         return PluginError(f"--plugin {self.endpoint.text}: {code.name}: {details}")
 
     def put(self, data: Any) -> str:
@@ -244,7 +244,8 @@ def unreachable(endpoint: Endpoint, details: str) -> str:
     return details.rpartition("error: ")[2]
 
 
-def _unknown(endpoint: Endpoint, has_token: bool) -> str:
+def unauthenticated(endpoint: Endpoint, has_token: bool) -> str:
+    """What is wrong with the token that a server refused, and what would be right."""
     if not has_token:
         if endpoint.scheme == "unix":
             return "it wants a token; set DEEPGEN_PLUGIN_TOKEN_FILE to the file that holds it"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...kernel.endpoints import Endpoint, is_endpoint, parse
-from ...kernel.errors import UserError, did_you_mean
+from ...kernel.errors import PluginError, UserError, did_you_mean
 from .arguments import JSON, Given, Option, help_of, read
 from .display import width
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     if any(map(is_endpoint, words)):
         if len(words) > 1:
             raise UserError("give one endpoint, or files and names of plugins, but not both")
-        _wire(parse(words[0]), given, only, report)
+        _wire(_reached(words[0]), given, only, report)
     else:
         subjects = _offered(words)
         if over != "wire":
@@ -73,6 +73,22 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{what} is for {' '.join(words)}{where}: nothing was checked")
     report.close(time.monotonic() - begin)
     return report.code
+
+
+def _reached(text: str) -> Endpoint:
+    """An endpoint that can be asked; of a program, what there is to start.
+
+    Raises:
+        PluginError: it is none, nobody answers there, or it wants another token.
+    """
+    from ..conformance.server import reach
+
+    try:
+        endpoint = parse(text)
+        reach(endpoint)
+    except PluginError as error:
+        raise PluginError(str(error).removeprefix("--plugin ")) from error
+    return endpoint
 
 
 def _offered(words: Sequence[str]) -> list[Near]:

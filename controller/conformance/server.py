@@ -19,7 +19,8 @@ from deepgen.v1.plugin_service_pb2 import (
 )
 
 from ...kernel.endpoints import Endpoint, at_socket
-from ...kernel.errors import RunError
+from ...kernel.errors import PluginError
+from ...kernel.remote import unauthenticated, unreachable
 from ...kernel.wire_features import LINES, PARTS, SHARED_MEMORY, TOKENIZER
 from . import parcels
 from .case import Case, spelled
@@ -193,16 +194,24 @@ def connected(program: Program) -> Wire:
     return Wire(at_socket(program.socket), program.token)
 
 
+def reach(endpoint: Endpoint) -> None:
+    """Refuses a server that runs already and cannot be asked at all; raises like `standing`."""
+    if endpoint.scheme != "exec":
+        standing(endpoint).close()
+
+
 def standing(endpoint: Endpoint) -> Wire:
     """A connection to a server that runs already.
 
     Raises:
-        RunError: nobody answers there.
-        PluginError: the file of its token holds none.
+        PluginError: nobody answers there, or it wants another token; the words are those of a run.
     """
-    wire = Wire(endpoint.address, endpoint.token(), endpoint.ca, secure=endpoint.scheme == "grpcs")
+    token = endpoint.token()
+    wire = Wire(endpoint.address, token, endpoint.authority(), secure=endpoint.scheme == "grpcs")
     refused = wire.refusal(wire.plugin.Handshake, greeting())
-    if refused is not None and refused.code == "UNAVAILABLE":
+    if refused is not None and refused.code in ("UNAVAILABLE", "UNAUTHENTICATED"):
         wire.close()
-        raise RunError(f"{endpoint.text}: nobody answers there: {refused.words}")
+        if refused.code == "UNAUTHENTICATED":
+            raise PluginError(f"--plugin {endpoint.text}: {unauthenticated(endpoint, bool(token))}")
+        raise PluginError(f"--plugin {endpoint.text}: cannot be reached: {unreachable(endpoint, refused.words)}")
     return wire

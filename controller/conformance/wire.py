@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import grpc
@@ -35,7 +34,8 @@ class Refused(Exception):
 class Wire:
     """The five services at one address."""
 
-    def __init__(self, address: str, token: str = "", ca: Path | None = None, secure: bool = False) -> None:
+    def __init__(self, address: str, token: str = "", ca: bytes | None = None, secure: bool = False) -> None:
+        """Args: ca: the certificates that may have signed the server's; None: those that the machine trusts."""
         options = [
             ("grpc.max_receive_message_length", LARGEST_MESSAGE),
             ("grpc.max_send_message_length", -1),  # what is too large is for the plugin to refuse
@@ -43,7 +43,7 @@ class Wire:
             ("grpc.use_local_subchannel_pool", 1),
         ]
         if secure:
-            credentials = grpc.ssl_channel_credentials(ca.read_bytes() if ca else None)
+            credentials = grpc.ssl_channel_credentials(ca)
             self.channel = grpc.secure_channel(address, credentials, options)
         else:
             self.channel = grpc.insecure_channel(address, options)

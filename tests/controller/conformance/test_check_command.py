@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 from deepgen.controller.cli import main
 from deepgen.controller.conformance.suite import ORDERED, known
+from deepgen.controller.plugin_server.identity import Identity
+from deepgen.controller.plugin_server.server import Server
+from deepgen.kernel import registry
 
 DOCS = Path(__file__).parents[3] / "docs" / "plugins.md"
 SMALL = Path(__file__).with_name("small_plugins.py")
@@ -85,9 +89,10 @@ def test_the_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["metric:f1", "--options", "reference_separator=|", "--over", "process"], "none of these plugins has it"),
         (["metric:acc", "--over", "process", "--only", "life"], "no check whose id begins with 'life'"),
         (["outputter:score", "--options", "score_precision=many"], "is not a whole number"),
-        (["exec:/no/such/program"], "/no/such/program is no program"),
+        (["exec:/no/such/program"], "deepgen: exec:/no/such/program: /no/such/program is no program"),
+        (["exec:"], "deepgen: exec: names no program"),
         (["exec:true", "metric:acc"], "give one endpoint, or files and names of plugins, but not both"),
-        (["unix:relative.sock"], "give the path of a socket"),
+        (["unix:relative.sock"], "deepgen: unix:relative.sock: give the path of a socket"),
         (["grpc://example.org:1"], "without TLS only this machine is spoken to"),
     ],
 )
@@ -104,9 +109,45 @@ def test_mistakes_are_one_line(
     assert shown.out == ""
 
 
-def test_a_server_that_is_away_is_a_failed_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plugin", "check", f"unix:{tmp_path / 'socket'}"]) == 1
-    assert "nobody answers there" in capsys.readouterr().out
+def _mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line of a mistake on the command line."""
+    assert main(["plugin", "check", *words]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    (line,) = shown.err.splitlines()
+    return line
+
+
+def test_a_server_that_is_away_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = f"unix:{tmp_path / 'socket'}"
+    away = f"deepgen: {place}: cannot be reached: there is no such socket; is the server running?"
+    assert _mistake(capsys, place) == away
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"grpc://127.0.0.1:{free.getsockname()[1]}"
+        away = f"deepgen: {place}: cannot be reached: nothing listens there (connection refused)"
+        assert _mistake(capsys, place, "-o", "json") == away
+
+
+def test_a_wrong_token_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEEPGEN_PLUGIN_TOKEN_FILE", raising=False)
+    server = Server({("metric", "acc"): registry.find("metric", "acc")}, Identity("acc"), token="ours")
+    server.listen(f"unix:{tmp_path}/socket")
+    place, other = f"unix:{tmp_path}/socket", tmp_path / "token"
+    other.write_text("another")
+    try:
+        wanted = "it wants a token; set DEEPGEN_PLUGIN_TOKEN_FILE to the file that holds it"
+        assert _mistake(capsys, place) == f"deepgen: {place}: {wanted}"
+        monkeypatch.setenv("DEEPGEN_PLUGIN_TOKEN_FILE", str(other))
+        assert _mistake(capsys, place) == f"deepgen: {place}: the token in {other} is not that of this plugin"
+        other.write_text("ours")
+        assert main(["plugin", "check", place, "--only", "handshake.token"]) == 0
+        assert "2 checks passed" in capsys.readouterr().out
+    finally:
+        server._server.stop(None).wait()
+        server.clean()
 
 
 def test_a_program_that_does_not_start_is_a_failed_check(capsys: pytest.CaptureFixture[str]) -> None:
