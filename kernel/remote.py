@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -237,10 +238,15 @@ def unreachable(endpoint: Endpoint, details: str) -> str:
         return f"its certificate is not signed by {signer}; name the file of who has signed it by '?ca=FILE'"
     if endpoint.scheme == "grpc" and "Socket closed" in details:
         return "it closed the connection; if it has TLS, write grpcs://"
+    place = Path(endpoint.text.partition(":")[2])
+    if endpoint.scheme == "unix" and place.exists() and not place.is_socket():
+        return f"that is a {'folder' if place.is_dir() else 'file'}, and no socket"
     if "Connection refused" in details:
         return "nothing listens there (connection refused)"
     if endpoint.scheme == "unix" and "No such file or directory" in details:
         return "there is no such socket; is the server running?"
+    if "lookup" in details or "DNS resolution failed" in details:
+        return f"the name {endpoint.address.rpartition(':')[0]} cannot be resolved"
     return details.rpartition("error: ")[2]
 
 

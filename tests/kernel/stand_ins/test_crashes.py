@@ -165,11 +165,14 @@ def test_a_program_that_does_not_come_back_ends_the_run(tmp_path: Path, files: d
     ("endpoint", "words"),
     [
         ("exec:/no/such/plugin", "/no/such/plugin is no program that can be found"),
-        ("exec:", "names no program"),
+        ("exec:", "^--plugin exec: names no program; give one, as in exec:./my_plugin$"),
         ("exec:'open", "no closing quotation; quote it as for a shell"),
         ("unix:relative.sock", "give the path of a socket"),
         ("unix:/no/such.sock", "cannot be reached: there is no such socket; is the server running.$"),
         ("grpc://example.org:7451", r"without TLS only this machine is spoken to \(127.0.0.1\)"),
+        (f"unix:{__file__}", "cannot be reached: that is a file, and no socket$"),
+        (f"unix:{Path(__file__).parent}", "cannot be reached: that is a folder, and no socket$"),
+        ("grpcs://nosuchhost.invalid:1", "cannot be reached: the name nosuchhost.invalid cannot be resolved$"),
         ("grpcs://example.org", "give a host and a port, as in grpcs://"),
         ("grpcs://example.org:7451?tokn=x", "'tokn' is not known behind the '.'; there are token_file, ca"),
         ("grpcs://example.org:7451?ca=/no/such.pem", "ca /no/such.pem: no such file"),
@@ -179,7 +182,7 @@ def test_a_program_that_does_not_come_back_ends_the_run(tmp_path: Path, files: d
 def test_an_endpoint_that_cannot_be(endpoint: str, words: str) -> None:
     with pytest.raises(PluginError, match=words) as error:
         load(endpoint)
-    assert str(error.value).startswith(f"--plugin {endpoint}: ")
+    assert str(error.value).startswith(f"--plugin {endpoint.removesuffix(':')}: ")
 
 
 def test_a_temporary_folder_that_is_too_deep_for_a_socket(
