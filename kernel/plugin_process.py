@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -70,9 +72,13 @@ class PluginProcess:
         except OSError:
             answer = {}
         if "ready" not in answer:
-            why = answer.get("error") or f"ended before it was ready, by {self.cause()}; its last words are above"
+            why = answer.get("error") or f"ended before it was ready, by {self.cause()}; {self._hint()}"
             self.kill()
             raise PluginError(f"--plugin {endpoint.text}: {why}")
+
+    def _hint(self) -> str:
+        """Where a program that was never ready has said why; one that ended well did not know that it is a plugin."""
+        return "what it printed, if anything, is above" if self._process.returncode else hint(self._endpoint.command)
 
     def _line(self) -> dict[str, str]:
         """What it says; nothing where it is gone."""
@@ -128,6 +134,14 @@ class PluginProcess:
                 self._life = -1
         self._ours.close()
         self._process.wait()
+
+
+def hint(command: Sequence[str]) -> str:
+    """What is right where a program ends by itself and says nothing."""
+    file = next((word for word in command[1:] if not word.startswith("-")), "")
+    if Path(command[0]).name.startswith("python") and file.endswith(".py"):
+        return f"a Python file of plugins is started as exec:deepgen plugin serve {shlex.quote(file)}"
+    return f"a plugin's program listens on the socket that it is told on descriptor ${DESCRIPTOR}, until it is ended"
 
 
 def _folder() -> Path:

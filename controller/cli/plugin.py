@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...kernel.errors import UserError, did_you_mean
+from ...kernel.errors import DeepgenError, UserError, did_you_mean
 from ...kernel.wire_features import DESCRIPTOR
 from . import listen_options
 from .arguments import Given, Option, help_of, read
@@ -83,7 +83,8 @@ def _serve(arguments: Sequence[str]) -> int:
         host.clean = server.clean
         server.listen(f"unix:{told.socket}")
     except Exception as error:
-        host.failed(error)
+        if host.failed(error) and isinstance(error, DeepgenError):
+            return error.exit_code  # the host says it
         raise
     server.run(host.ready)
     return 0

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ...kernel.plugin_process import hint
 from ...kernel.wire_features import DESCRIPTOR, VERSIONS
 from .checks import Wrong
 
@@ -50,13 +51,14 @@ class Program:
         try:
             answer = self._ready(json.dumps(told).encode() + b"\n")
         except OSError as error:
-            answer = f"{error.strerror or error}, exit code {self.code(5)}"
+            answer = f"{error.strerror or error}, {self._ending()}"
         if answer is not None:
             words = self.last_words()
             self.end()
+            line = json.dumps({**told, "token": "…"}, ensure_ascii=False)
             raise Wrong(
-                f"the line {json.dumps({**told, 'token': '…'})} on descriptor ${DESCRIPTOR}",
-                f"{answer}; it printed: {words}",
+                f"the line {line} on descriptor ${DESCRIPTOR}",
+                f"{answer}; it printed: {words}" if words else answer,
                 'a line {"ready": true} when it listens on that socket',
             )
 
@@ -68,13 +70,21 @@ class Program:
         while not said.endswith(b"\n"):
             more = self._ours.recv(4096)
             if not more:
-                return f"the end of the descriptor, exit code {self.code(5)}"
+                return f"the end of the descriptor, {self._ending()}"
             said += more
         try:
             answer = json.loads(said)
         except ValueError:
             return f"no JSON: {said[:100]!r}"
-        return None if isinstance(answer, dict) and answer.get("ready") is True else said.decode(errors="replace")
+        if isinstance(answer, dict) and answer.get("ready") is True:
+            return None
+        error = answer.get("error") if isinstance(answer, dict) else None
+        return f"its error: {error}" if error else said.decode(errors="replace").strip()
+
+    def _ending(self) -> str:
+        """How it ended."""
+        code = self.code(5)
+        return f"exit code {code}" + (f" ({hint(self.command)})" if code == 0 else "")
 
     @property
     def pid(self) -> int:
@@ -108,10 +118,10 @@ class Program:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def last_words(self) -> str:
-        """The last that it printed."""
+        """The last that it printed; empty where that was nothing."""
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return " / ".join(line.strip() for line in lines[-3:]) or "nothing"
+        return " / ".join(line.strip() for line in lines[-3:])
 
     def end(self) -> None:
         """Kills what is left of it and its children, and removes its folder."""

@@ -68,10 +68,13 @@ class Host:
         """Says that calls are answered."""
         self._say({"ready": True})
 
-    def failed(self, error: Exception) -> None:
-        """Says why there will be no answers."""
-        with contextlib.suppress(OSError):
+    def failed(self, error: Exception) -> bool:
+        """Says why there will be no answers; gives whether that could be said."""
+        try:
             self._say({"error": " ".join(str(error).split())})
+        except OSError:
+            return False
+        return True
 
     def watch(self) -> None:
         """Ends this process at once, whatever it is doing, when the host is gone."""

@@ -158,6 +158,21 @@ def test_a_program_that_does_not_start_is_a_failed_check(capsys: pytest.CaptureF
     assert "exit code 3; it printed: no, not today" in shown
 
 
+@pytest.mark.parametrize(
+    ("command", "came"),
+    [
+        ("cat", "exit code 0 (a plugin's program listens on the socket that it is told on descriptor"),
+        (
+            f"{sys.executable} -m deepgen.controller.cli plugin serve none.py",
+            "        came   its error: none.py: no such file; give a Python file with plugins, or KIND:NAME\n",
+        ),
+    ],
+)
+def test_a_program_that_is_no_plugin(command: str, came: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugin", "check", f"exec:{command}"]) == 1
+    assert came in capsys.readouterr().out
+
+
 def test_nothing_is_left_of_a_program_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))

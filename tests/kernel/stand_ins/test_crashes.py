@@ -132,8 +132,12 @@ line.recv(65536)
 @pytest.mark.parametrize(
     ("then", "words"),
     [
-        ("sys.exit(3)", "ended before it was ready, by itself, with exit code 3"),
-        ("os.kill(os.getpid(), 9)", "ended before it was ready, by SIGKILL"),
+        ("sys.exit(3)", "ended before it was ready, by itself, with exit code 3; what it printed, if anything, is abo"),
+        (
+            "os.kill(os.getpid(), 9)",
+            "ended before it was ready, by SIGKILL; .*; what it printed, if anything, is above",
+        ),
+        ("sys.exit(0)", "code 0; a Python file of plugins is started as exec:deepgen plugin serve /.*/own.py$"),
         ('line.sendall(b\'{"error": "no licence here"}\\n\'); time.sleep(600)', "own.py: no licence here"),
         ("line.sendall(b'hello\\n'); time.sleep(600)", "said b'hello.n' where it should say that it is ready"),
     ],
@@ -159,6 +163,24 @@ def test_a_program_that_does_not_come_back_ends_the_run(tmp_path: Path, files: d
     connection.lost(connection.link, "for the test")
     with pytest.raises(RunError, match=r"cannot be started again: .* with exit code 7"):
         _ = connection.link
+
+
+def test_a_program_that_is_no_plugin() -> None:
+    with pytest.raises(PluginError) as error:
+        load("exec:cat")
+    right = (
+        "a plugin's program listens on the socket that it is told on descriptor $DEEPGEN_PLUGIN_FD, until it is ended"
+    )
+    assert str(error.value) == f"--plugin exec:cat: ended before it was ready, by itself, with exit code 0; {right}"
+
+
+def test_why_a_file_is_not_served_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    endpoint = f"exec:{sys.executable} -m deepgen.controller.cli plugin serve {tmp_path}/none.py"
+    with pytest.raises(PluginError) as error:
+        load(endpoint)
+    why = f"{tmp_path}/none.py: no such file; give a Python file with plugins, or KIND:NAME"
+    assert str(error.value) == f"--plugin {endpoint}: {why}"
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
