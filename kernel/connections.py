@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ STARTS = 3
 """So often a program is started before it is given up."""
 SECONDS_TO_REACH = 30.0
 """How long a server that runs by itself may be away."""
+_WAITED_FOR = f"it is waited for, up to {SECONDS_TO_REACH:g} s"
+listeners: list[Callable[[str], None]] = []
+"""Told of a plugin that was lost, for a person; the log is told by itself."""
 
 
 class Connection:
@@ -100,8 +104,12 @@ class Connection:
                 self._link = None
                 self._crashes += 1
                 link.close()
-                how = "was ended by" if self.can_start else "was lost:"
-                print(f"plugin {self.endpoint.text} {how} {why}; it is asked again", file=sys.stderr)
+                how, then = ("was ended by", "it is started again") if self.can_start else ("was lost:", _WAITED_FOR)
+                text = f"plugin {self.endpoint.text} {how} {why}; {then}"
+                print(text, file=sys.stderr)
+                if self._crashes == 1 and not self._own:  # what comes of it is said at the end
+                    for listener in listeners:
+                        listener(text)
 
     def succeeded(self) -> None:
         """Says that a call was answered."""

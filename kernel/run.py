@@ -15,6 +15,7 @@ from . import attempt
 from .errors import DeepgenError, Interrupted
 from .options import Range
 from .scene import SPLITS, Scene, Split
+from .stand_ins.loading import tell
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -112,6 +113,7 @@ def run(scene: Scene, terminal: Terminal) -> None:
     events = EventStream(folder.path)
     progress = Progress(terminal.stream)
     events.subscribe(progress)
+    tell(lambda text: events.notice(text, warning=True))
     write_resolved(scene, folder.path / SCENE_FILE)
     record = scene.read(tracking.TrackingSettings)
     tracker = tracking.start(folder.path, record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from .. import registry
 from ..endpoints import is_endpoint
@@ -23,6 +24,13 @@ def load(reference: str) -> None:
         from .classes import classes_at
 
         registry.add(reference, classes_at(connect(reference)))
+
+
+def tell(say: Callable[[str], None]) -> None:
+    """Has a person told of plugins in other processes that are lost, where the scene has any."""
+    connections = sys.modules.get("deepgen.kernel.connections")
+    if connections is not None:
+        connections.listeners.append(say)
 
 
 def let_go() -> None:
