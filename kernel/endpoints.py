@@ -112,7 +112,7 @@ def parse(text: str) -> Endpoint:
         return Endpoint(text, "exec", command=_command(text, rest))
     if scheme == "unix":
         if not rest.startswith("/") or rest.startswith("//"):
-            raise PluginError(f"--plugin {text}: give the path of a socket, as in unix:/run/plugin.sock")
+            raise PluginError(f"--plugin {_named(text)}: give the path of a socket, as in unix:/run/plugin.sock")
         return Endpoint(text, "unix", address=at_socket(rest), token_file=_file(text, {}, "token_file"))
     address, more = _server(text)
     known: Literal["grpc", "grpcs"] = "grpcs" if scheme == "grpcs" else "grpc"
@@ -140,6 +140,11 @@ def allows(allowed: str, text: str) -> bool:
     return same and given.items() <= known.items()
 
 
+def _named(text: str) -> str:
+    """What is written, in front of a colon; a scheme alone has its own."""
+    return text.strip().removesuffix(":")
+
+
 def _server(text: str) -> tuple[str, dict[str, str]]:
     """HOST:PORT of a server, and the files behind the '?' by name; raises like `parse`, but looks at no file."""
     scheme = text.partition(":")[0]
@@ -149,7 +154,7 @@ def _server(text: str) -> tuple[str, dict[str, str]]:
     except ValueError:
         host = port = None
     if host is None or port is None or parts.path not in ("", "/"):
-        raise PluginError(f"--plugin {text}: give a host and a port, as in {scheme}://models.example.org:7451")
+        raise PluginError(f"--plugin {_named(text)}: give a host and a port, as in {scheme}://models.example.org:7451")
     more = dict(parse_qsl(parts.query, True))
     if unknown := sorted(set(more) - set(_MORE)):
         raise PluginError(f"--plugin {text}: '{unknown[0]}' is not known behind the '?'; there are {', '.join(_MORE)}")
@@ -166,7 +171,7 @@ def _command(text: str, rest: str) -> tuple[str, ...]:
     except ValueError as error:
         raise PluginError(f"--plugin {text}: {str(error).lower()}; quote it as for a shell") from None
     if not words:
-        raise PluginError(f"--plugin {text.rstrip()} names no program; give one, as in exec:./my_plugin")
+        raise PluginError(f"--plugin {_named(text)}: names no program; give one, as in exec:./my_plugin")
     program = shutil.which(words[0])
     if program is None:
         there = Path(words[0]).is_file()

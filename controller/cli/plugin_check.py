@@ -46,12 +46,12 @@ def main(arguments: Sequence[str]) -> int:
     from ..conformance.suite import known
 
     given = read("plugin check", arguments, OPTIONS)
-    if given.has("list"):
-        return _list(given.one("only") or "")
-    words = given.only(1, None, "a file, KIND:NAME or an endpoint")
     only = given.one("only") or ""
     if not known(only):
         raise UserError(f"--only {only}: no check begins so; `deepgen plugin check --list` names them")
+    if given.has("list"):
+        return _list(only)
+    words = given.only(1, None, "a file, KIND:NAME or an endpoint")
     over = given.one("over") or "both"
     if over not in OVER:
         raise UserError(f"--over {over} is not one of {', '.join(OVER)}{did_you_mean(over, OVER)}")
