@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .contracts import Field, Processor
-from .errors import PluginError
+from .errors import DeepgenError, PluginError, PluginFailed
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -50,7 +50,13 @@ class Drawn:
         for processor, key in zip(self._processors, self._keys, strict=True):
             declared = [made.name for made in processor.fields()]
             mine = {name: values[name] for name in declared if name in values}
-            drawn = processor.draw(mine, _mixed(key + (numbers + np.uint64(1)) * GOLDEN))
+            try:
+                drawn = processor.draw(mine, _mixed(key + (numbers + np.uint64(1)) * GOLDEN))
+            except DeepgenError:
+                raise
+            except (Exception, SystemExit) as error:
+                words = f"failed as it drew for {len(rows)} rows: {type(error).__name__}: {error}"
+                raise PluginFailed(f"processor '{processor.name}' {words}") from error
             for name, given in drawn.items():
                 if name not in declared or len(given) != len(rows):
                     raise PluginError(

@@ -96,7 +96,12 @@ class Veiled(Letters):
 @processor("odd_draw")
 @dataclass
 class OddDraw(Letters):
-    """Draws what it does not declare."""
+    """Draws what it does not declare, or ends the program."""
+
+    ends: bool = False
+    """Ends it."""
 
     def draw(self, rows: Mapping[str, Any], keys: np.ndarray) -> Mapping[str, Any]:
+        if self.ends:
+            raise SystemExit(0)
         return {"veil": keys}

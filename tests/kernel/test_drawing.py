@@ -11,7 +11,7 @@ import pytest
 
 from deepgen.kernel.batches import BatchSettings, Padding
 from deepgen.kernel.drawing import uniform
-from deepgen.kernel.errors import PluginError
+from deepgen.kernel.errors import PluginError, PluginFailed
 from deepgen.kernel.scene import Scene, Split
 from deepgen.kernel.stream import eval_batches, open_split, train_batches
 
@@ -93,6 +93,12 @@ def test_evaluation_is_always_the_same_and_prediction_plain(make_scene: MakeScen
 def test_a_field_that_was_not_declared(make_scene: MakeScene, data: Path) -> None:
     scene = make_scene(data, model_header=HEADER.replace("veiled", "odd_draw"))
     with pytest.raises(PluginError, match=r"processor 'odd_draw' drew \d+ values of 'veil' .* declares input_ids"):
+        next(train_batches(open_split(scene, "train", None), PADDING, BatchSettings(16)).epoch(0))
+
+
+def test_a_processor_that_fails_as_it_draws(make_scene: MakeScene, data: Path) -> None:
+    scene = make_scene(data, model_header=HEADER.replace("veiled", "odd_draw"), ends=True)
+    with pytest.raises(PluginFailed, match=r"^processor 'odd_draw' failed as it drew for \d+ rows: SystemExit: 0$"):
         next(train_batches(open_split(scene, "train", None), PADDING, BatchSettings(16)).epoch(0))
 
 
