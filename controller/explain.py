@@ -152,9 +152,8 @@ def _forecast(
             rest[job_id] = run.end - time
             known[job_id] = Waiting(*left[:4], len(left.slots), left.preemptible, left.seconds_left)
             insort(queue, known[job_id], key=place)
-        if made.preempts:
-            continue
-        time = min((run.end for run in running.values()), default=math.inf)
+        if not made.preempts:
+            time = min((run.end for run in running.values()), default=math.inf)
         if time == math.inf:
             return None, "its start cannot be foreseen, as jobs before it have no time limit"
         running = {job_id: run for job_id, run in running.items() if run.end > time}

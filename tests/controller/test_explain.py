@@ -109,6 +109,20 @@ def test_what_stands_in_the_way_is_named() -> None:
     assert c.summary == "next to start: wants 4 slots, 0 of 8 free; x must give back slots; expected to start now"
 
 
+def test_jobs_that_leave_have_left_when_another_is_suspended() -> None:
+    """l and x give way to `a` at once; then x, which is before `b`, waits for the next 2 slots."""
+    holding = [
+        holds("l", range(2), 1)._replace(leaving=True),
+        holds("x", range(2, 4), 1, preemptible=True),
+        holds("y", range(4, 5), 2),
+    ]
+    waiting = [waits("a", 3, priority=1), waits("b", 1), waits("c", 1)]
+    queue = Queue(waiting, holding, list(range(5)), Limits())
+    starts = queue.world().play().starts
+    assert (starts["a"], starts["x"], starts["b"]) == ([NOW], [NOW + 2], [NOW + 3])
+    assert [outlook(queue, job_id).start for job_id in "abc"] == [NOW, NOW + 3, NOW + 3]
+
+
 def test_a_job_that_was_suspended_runs_on_in_the_forecast() -> None:
     """x gives way to `a` when y has ended, after 20 s, and goes on before `b`, which was submitted later."""
     holding = [holds("x", range(6), 90, preemptible=True), holds("y", range(6, 8), 20)]

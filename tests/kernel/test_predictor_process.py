@@ -103,7 +103,7 @@ def test_what_nobody_waits_for_is_not_taken_for_the_next_answer(apart: Predictor
 def test_a_failure_is_that_of_its_rows(apart: PredictorProcess) -> None:
     with pytest.raises(PluginError, match="processor 'spoiled' failed on rows:0 to 1: ValueError: a word that was"):
         answers(apart, pa.array(["good", "raise"]))
-    with pytest.raises(RunError, match="SystemExit: 3"):
+    with pytest.raises(PluginError, match="processor 'spoiled' failed on rows:0 to 1: SystemExit: 3"):
         answers(apart, pa.array(["good", "exit"]))
     assert len(answers(apart, TEXTS)[0].rows) == 40
 

@@ -105,11 +105,11 @@ def test_a_file_that_ends_the_program_is_refused(tmp_path: Path, capsys: pytest.
     scene = tmp_path / "scene.yaml"
     scene.write_text(f"task: seq2label\nplugin: [{path}]\n")
     cause = f"{path} cannot be imported: SystemExit: {code.strip(chr(39))} ({path}:25)\n"
-    for words in (["plugins", "--plugin", str(path)], ["plugin", "check", str(path)]):
-        assert main(words) == 2
-        assert capsys.readouterr().err == f"deepgen: --plugin {cause}"
-    assert main(["plugin", "serve", str(path), "--listen", f"unix:{tmp_path}/socket"]) == 2
-    assert capsys.readouterr().err == f"deepgen: {cause}"
+    assert main(["plugins", "--plugin", str(path)]) == 2
+    assert capsys.readouterr().err == f"deepgen: --plugin {cause}"
+    for words in (["check", str(path)], ["serve", str(path), "--listen", f"unix:{tmp_path}/socket"]):
+        assert main(["plugin", *words]) == 2
+        assert capsys.readouterr().err == f"deepgen: {cause}"
     for command in ("check", "run"):
         assert main([command, str(scene)]) == 2
         assert capsys.readouterr().err.endswith(f"scene.yaml:2: plugin {cause}")
@@ -124,9 +124,11 @@ def test_a_file_with_an_option_of_a_type_that_none_can_have(tmp_path: Path, caps
     scene.write_text("task: seq2label\n")
     words = f"{path}: metric toy_of_a_type: option 'weight' of the class Toy has the type complex; it can be bool, int,"
     check = ["check", str(scene), "--plugin"]
-    for command in (["plugins", "--plugin", str(path)], ["plugin", "check", str(path)], [*check, str(path)]):
+    for command in (["plugins", "--plugin", str(path)], [*check, str(path)]):
         assert main(command) == 2
         assert capsys.readouterr().err.startswith(f"deepgen: --plugin {words}")
+    assert main(["plugin", "check", str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"deepgen: {words}")
     assert main([*check, f"exec:{sys.executable} -m deepgen.controller.cli plugin serve {path}"]) == 2
     assert words in capsys.readouterr().err.splitlines()[-1]
     with pytest.raises(PluginError, match="no metric is called 'toy_of_a_type'"):
